@@ -1,1 +1,1 @@
-"""nn"""
+"""Networks: operations, cells, stems, auxiliary head, drop path, and their measures."""
