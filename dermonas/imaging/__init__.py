@@ -1,1 +1,1 @@
-"""imaging"""
+"""From bytes to pixels: decode, resize, normalise. One road for cache, evaluation, heat maps and REST."""

@@ -1,0 +1,83 @@
+"""What every source returns, and the file and name rules that the sources share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dermonas.errors import DataError
+from dermonas.imaging.decode import EXTENSIONS
+
+ISIC_CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+"""ISIC 2019 order, that of the official table. Source: spec/csnas.md 6."""
+
+LISTING_COLUMNS = ("path", "label", "lesion", "official", "extra")
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The images of a source before any was opened.
+
+    Attributes:
+        frame: One row an image, sorted by path. Columns: `path` (str, relative to root, forward slashes),
+            `label` (str or None), `lesion` (str or None: images of one lesion are one group), `official`
+            ("train", "validation", "test" or None: the source's own split), `extra` (bool: belongs to an official
+            search set outside train and test), then metadata columns.
+        root: Folder that the paths are relative to.
+        classes: Class names in label order; empty when nothing is labelled.
+        tags: Facts for the manifest, e.g. {"transductive": True}.
+        notes: Counts and facts for the report.
+        missing: (path or id, reason) of images that a table lists and the disk does not hold.
+    """
+
+    frame: pd.DataFrame
+    root: Path
+    classes: tuple[str, ...]
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    missing: tuple[tuple[str, str], ...] = ()
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Fix the label order: ISIC's for ISIC class names, alphabetical otherwise.
+
+    Alphabetical order would put AK before MEL and disagree with every published ISIC table.
+    """
+    present = set(names)
+    if present and present <= set(ISIC_CLASSES):
+        return tuple(name for name in ISIC_CLASSES if name in present)
+    return tuple(sorted(present))
+
+
+def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List a folder's files at any depth as (images, others), sorted; hidden files are skipped.
+
+    An image is a file whose name ends as one (`imaging.decode.EXTENSIONS`); whether it opens is found later.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    for path in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+            continue
+        (images if path.suffix.lower() in EXTENSIONS else others).append(path)
+    return images, others
+
+
+def existing_root(root: Path | None, source: str) -> Path:
+    """Return `root` as an absolute path, or raise DataError naming the key when it is not a folder."""
+    if root is None:
+        raise DataError(f"root is not set: source {source} needs the folder that holds the images (--root FOLDER)")
+    if not root.is_dir():
+        raise DataError(f"root {root} is not a folder: give the folder that holds the images (--root FOLDER)")
+    return root.resolve()
+
+
+def few(items: Iterable[object], limit: int = 5) -> str:
+    """Join the first items for an error message, with a count of the rest."""
+    texts = [str(item) for item in items]
+    tail = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + tail
