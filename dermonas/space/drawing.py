@@ -22,14 +22,14 @@ _FAMILIES: dict[str, tuple[str, str]] = {
     "max_pool_3x3": ("pooling", "#D55E00"),
     "avg_pool_3x3": ("pooling", "#D55E00"),
     "skip_connect": ("skip", "#009E73"),
-    "sep_conv_3x3": ("separable convolution", "#0072B2"),
-    "sep_conv_5x5": ("separable convolution", "#0072B2"),
-    "sep_conv_7x7": ("separable convolution", "#0072B2"),
-    "dil_conv_3x3": ("dilated convolution", "#A3497F"),
-    "dil_conv_5x5": ("dilated convolution", "#A3497F"),
-    "conv_7x1_1x7": ("factorised convolution", "#8A6D00"),
+    "sep_conv_3x3": ("separable conv", "#0072B2"),
+    "sep_conv_5x5": ("separable conv", "#0072B2"),
+    "sep_conv_7x7": ("separable conv", "#0072B2"),
+    "dil_conv_3x3": ("dilated conv", "#A3497F"),
+    "dil_conv_5x5": ("dilated conv", "#A3497F"),
+    "conv_7x1_1x7": ("factorised conv", "#8A6D00"),
 }
-_DEAD = "#9A9A9A"
+_DEAD = "#808080"
 _INK = "#222222"
 
 # One unit is one row of labels; sizes in units, and inches by unit below.
@@ -171,8 +171,11 @@ def _line(
 
     (x, y), (end_x, end_y) = start, end
     turn = x + fan
-    points = [(x, y), (x + fan * 0.55, y), (turn - fan * 0.55, end_y), (turn, end_y), (end_x, end_y)]
-    codes = [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4, Curve.LINETO]
+    points = [(x, y), (x + fan * 0.55, y), (turn - fan * 0.55, end_y), (turn, end_y)]
+    codes = [Curve.MOVETO, Curve.CURVE4, Curve.CURVE4, Curve.CURVE4]
+    if turn < end_x:  # a last segment of no length would swallow the arrow head
+        points.append((end_x, end_y))
+        codes.append(Curve.LINETO)
     axes.add_patch(
         FancyArrowPatch(
             path=Curve(points, codes),
@@ -244,7 +247,6 @@ def _draw_legend(axes: Axes, cell: Cell, layout: _Layout) -> None:
     shown = dict(family for operation, family in _FAMILIES.items() if operation in live)
     handles = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in shown.items()]
     if len(cell.live_nodes) < len(cell.nodes):
-        handles.append(
-            Line2D([], [], color=_DEAD, linewidth=1.5, linestyle=(0, (4, 2.5)), label="never reaches the output")
-        )
-    axes.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=7.5, handlelength=1.8)
+        handles.append(Line2D([], [], color=_DEAD, linewidth=1.5, linestyle=(0, (4, 2.5)), label="dead node"))
+    columns = len(handles) if len(handles) <= 4 or layout.width > 20 else 3
+    axes.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=7.5, handlelength=1.8)
