@@ -1,1 +1,1 @@
-"""contrastive"""
+"""The contrastive objective's parts: projection heads, memory bank, NCE losses."""

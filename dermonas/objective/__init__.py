@@ -1,1 +1,1 @@
-"""objective"""
+"""Scores of a candidate network: what a search minimises and an audit compares."""

@@ -1,0 +1,238 @@
+"""The label-free objective: contrastive training of a candidate against a memory bank.
+
+Source: CSNAS section III (PIRL objective); settings and their sources in spec/csnas.md 2 to 4.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dermonas.contrastive.heads import Projection, ProjectionHeads
+from dermonas.contrastive.memory import MemoryBank
+from dermonas.contrastive.nce import Nce, draw_negatives, nce_loss, negative_mask
+from dermonas.data.views import Preset, Views
+from dermonas.errors import ConfigError
+from dermonas.events import Observer
+from dermonas.imaging.normalise import IMAGENET_MEAN, IMAGENET_STD
+from dermonas.nn.measure import measure
+from dermonas.nn.network import Network, check_resolution
+from dermonas.objective.score import NotFinite, Score
+from dermonas.seeding import forked, torch_generator
+from dermonas.space.genotype import Genotype
+
+Negatives = Literal["memory", "batch"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class ContrastiveSettings:
+    """The contrastive objective's settings; defaults are the paper's where it states them.
+
+    Attributes:
+        epochs: Passes over the search set per candidate (not stated in the paper; 10 in its code).
+        batch_size: Images a step, K (paper 150).
+        learning_rate: SGD's, constant (paper .001).
+        momentum: SGD's (paper .9); no weight decay.
+        temperature: tau (paper .07).
+        balance: lambda, the weight of the views' loss against the image's (paper .5).
+        width: p, the width of a representation (paper 128).
+        projection: "linear" (code) or "mlp" (the paper's word).
+        nce: "infonce" (code) or "pirl" (Eq 3 in full).
+        negatives: "memory" (bank rows, 2 (K - 1) of them) or "batch" (the other images' views).
+        views: "paper" or "code" preset of `data.views`.
+        resolution: Side of a view in pixels (32).
+        channels: C of the candidate (32; ISIC preset 16).
+        layers: Cells of the candidate (8).
+        precision: "float32", "bfloat16" autocast, or "auto": bfloat16 on CUDA, float32 on CPU, where
+            autocast measured slower (depthwise backward).
+        seed: Seed of weights, order, views and negatives, the same for every candidate.
+    """
+
+    epochs: int = 10
+    batch_size: int = 150
+    learning_rate: float = 0.001
+    momentum: float = 0.9
+    temperature: float = 0.07
+    balance: float = 0.5
+    width: int = 128
+    projection: Projection = "linear"
+    nce: Nce = "infonce"
+    negatives: Negatives = "memory"
+    views: Preset = "paper"
+    resolution: int = 32
+    channels: int = 32
+    layers: int = 8
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "channels", "width"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key} {getattr(self, key)} must be at least 1")
+        if self.batch_size < 2:
+            raise ConfigError(f"batch_size {self.batch_size} must be at least 2, or there are no negatives")
+        for key in ("learning_rate", "temperature"):
+            if not getattr(self, key) > 0:
+                raise ConfigError(f"{key} {getattr(self, key)} must be greater than 0")
+        for key, top in (("momentum", 1.0), ("balance", 1.0)):
+            if not 0 <= getattr(self, key) <= top:
+                raise ConfigError(f"{key} {getattr(self, key)} must lie in [0, {top:g}]")
+        check_resolution(self.resolution, "cifar")
+
+
+def chance(settings: ContrastiveSettings, images: int) -> float:
+    """Return the InfoNCE of embeddings that tell nothing: log(1 + K)."""
+    return math.log(1 + min(2 * (settings.batch_size - 1), images - 1))
+
+
+class Candidate(nn.Module):
+    """A candidate trunk with its projection heads and memory bank: all state of one scoring."""
+
+    def __init__(self, genotype: Genotype, settings: ContrastiveSettings, images: int) -> None:
+        super().__init__()
+        self.trunk = Network(
+            genotype, stem="cifar", channels=settings.channels, layers=settings.layers, seed=settings.seed
+        )
+        self.heads = ProjectionHeads(self.trunk.features_out, settings.width, 2, settings.projection, settings.seed)
+        self.bank = MemoryBank(images, settings.width)
+        # A search normalises by batch statistics throughout, so running ones are not kept; this also
+        # keeps the bank's first, gradient-free pass from moving them (a defect of the papers' code).
+        for module in self.trunk.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = False
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return z = g(f(x)), (batch, width)."""
+        return self.heads(self.trunk(x))
+
+
+class ContrastiveObjective:
+    """Scores genotypes on one search set; every candidate sees the same order, views and weights.
+
+    Args:
+        images: uint8 (n, S, S, 3), n >= 2, S = `data.views.cached_resolution(views, resolution)`.
+        settings: The settings.
+        device: Training device.
+        mean: Channel means for normalisation (default ImageNet's, as the papers' code).
+        std: Channel standard deviations.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        settings: ContrastiveSettings,
+        device: torch.device,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        if len(images) < 4:
+            raise ConfigError(f"a contrastive search needs at least 4 images, the search set has {len(images)}")
+        self.settings = settings
+        self.device = device
+        self.views = Views(images, settings.views, settings.resolution, mean, std, settings.seed, device)
+        precision = settings.precision
+        if precision == "auto":
+            precision = "bfloat16" if device.type == "cuda" else "float32"
+        self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+    def build(self, genotype: Genotype) -> Candidate:
+        """Build a candidate on the device, in train mode, channels-last."""
+        with forked(self.settings.seed, "construction"):
+            candidate = Candidate(genotype, self.settings, len(self.views))
+        return candidate.to(self.device, memory_format=torch.channels_last).train()
+
+    def score(self, genotype: Genotype, observer: Observer, number: int = 0) -> Score:
+        """Train a candidate for `epochs` and return its last epoch's mean loss. See `Objective`."""
+        start = time.perf_counter()
+        candidate = self.build(genotype)
+        optimizer = self.optimizer(candidate)
+        cost = measure(candidate.trunk, self.settings.resolution)
+        with forked(self.settings.seed, "training"):
+            self.fill_bank(candidate)
+            epochs: list[float] = []
+            for epoch in range(self.settings.epochs):
+                epochs.append(self.train_epoch(candidate, optimizer, epoch))
+                if not math.isfinite(epochs[-1]):
+                    raise NotFinite(f"loss is {epochs[-1]} in epoch {epoch}; a lower learning_rate may help")
+                observer.epoch(number, epoch, {"score": epochs[-1]})
+        batches = len(self._batches(epoch=0))
+        return Score(
+            value=epochs[-1],
+            epochs=tuple(epochs),
+            code_scaled=epochs[-1] * len(self.views) / batches,
+            device_seconds=time.perf_counter() - start,
+            parameters=cost.parameters,
+            dead_parameters=cost.dead_parameters,
+            multiply_adds=cost.multiply_adds,
+        )
+
+    def optimizer(self, candidate: Candidate) -> torch.optim.Optimizer:
+        """Plain momentum SGD on trunk and heads, no schedule, no decay, no clipping."""
+        live = [p for p in candidate.parameters() if p.requires_grad]
+        return torch.optim.SGD(live, lr=self.settings.learning_rate, momentum=self.settings.momentum)
+
+    @torch.no_grad()
+    def fill_bank(self, candidate: Candidate) -> None:
+        """Fill the memory bank with z of every flipped original, by batch statistics."""
+        self.views.begin_epoch(-1)
+        for index in self._batches(epoch=-1):
+            with self._autocast:
+                z = candidate.embed(self.views.original(index))
+            candidate.bank.fill(index, z)
+
+    def train_epoch(self, candidate: Candidate, optimizer: torch.optim.Optimizer, epoch: int) -> float:
+        """Train one epoch; return the per-image mean loss. The host waits for the device only here."""
+        self.views.begin_epoch(epoch)
+        candidate.bank.begin_epoch()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for step, index in enumerate(self._batches(epoch)):
+            total += self.step(candidate, optimizer, index, epoch, step) * len(index)
+        return float(total) / len(self.views)
+
+    def step(
+        self, candidate: Candidate, optimizer: torch.optim.Optimizer, index: Tensor, epoch: int, step: int
+    ) -> Tensor:
+        """Take one optimisation step on the images `index`; return the detached mean loss."""
+        first, second = self.views.pair(index)
+        with self._autocast:
+            z = candidate.embed(self.views.original(index))
+            views = [candidate.embed(first), candidate.embed(second)]
+            z_views = candidate.heads.combine(views)
+        z, z_views = z.float(), z_views.float()
+        negatives, mask = self._negatives(candidate.bank, views, index, epoch, step)
+        anchor = candidate.bank.rows[index]
+        settings = self.settings
+        by_views = nce_loss(anchor, z_views, negatives, mask, settings.temperature, settings.nce).mean()
+        by_image = nce_loss(anchor, z, negatives, mask, settings.temperature, settings.nce).mean()
+        loss = settings.balance * by_views + (1 - settings.balance) * by_image
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        candidate.bank.update(index, z.detach())
+        return loss.detach()
+
+    def _negatives(
+        self, bank: MemoryBank, views: list[Tensor], index: Tensor, epoch: int, step: int
+    ) -> tuple[Tensor, Tensor]:
+        if self.settings.negatives == "batch":
+            own = torch.eye(len(index), dtype=torch.bool, device=self.device)
+            return torch.cat([view.float() for view in views]), ~torch.cat([own, own], dim=1)
+        generator = torch_generator(self.settings.seed, "negatives", epoch, step)
+        count = 2 * (self.settings.batch_size - 1)
+        drawn = draw_negatives(len(self.views), count, generator).to(self.device)
+        return bank.rows[drawn], negative_mask(index, drawn)
+
+    def _batches(self, epoch: int) -> list[Tensor]:
+        """Split the epoch's order into batches; a last batch of one image joins the one before."""
+        order = torch.randperm(len(self.views), generator=torch_generator(self.settings.seed, "order", epoch))
+        batches = list(order.to(self.device).split(self.settings.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
