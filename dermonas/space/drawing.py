@@ -82,10 +82,13 @@ def draw(genotype: Genotype, folder: Path, stem: str = "") -> list[Path]:
         for suffix in ("svg", "png"):
             path = folder / f"{stem}{'-' if stem else ''}{kind}.{suffix}"
             part = path.with_name(f".{path.name}.part")
-            with matplotlib.rc_context(_SETTINGS):
-                metadata = {"Date": None} if suffix == "svg" else {}
-                figure.savefig(part, format=suffix, dpi=150, metadata=metadata)
-            part.replace(path)
+            metadata = {"Date": None} if suffix == "svg" else {}
+            try:
+                with matplotlib.rc_context(_SETTINGS):
+                    figure.savefig(part, format=suffix, dpi=150, metadata=metadata)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
             paths.append(path)
     return paths
 
