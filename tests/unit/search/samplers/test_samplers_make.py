@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from sampler_fakes import Product
+
+from dermonas.errors import ConfigError
+from dermonas.search.samplers import NAMES, make
+from dermonas.search.samplers.random import RandomSampler
+from dermonas.search.samplers.tpe import PRESETS, TPESampler
+
+DOMAIN = Product((2, 2))
+
+
+def test_every_name_builds_what_it_says():
+    kinds = {"tpe": TPESampler, "random": RandomSampler}
+    assert set(kinds) == set(NAMES)
+    for name, kind in kinds.items():
+        for mode in ("paper", "modern"):
+            sampler = make(name, DOMAIN, 7, mode, zero_start=True)
+            assert type(sampler) is kind
+            assert (sampler.name, sampler.seed, sampler.mode, sampler.zero_start) == (name, 7, mode, True)
+
+
+def test_the_preset_reaches_the_sampler():
+    for preset, settings in PRESETS.items():
+        sampler = make("tpe", DOMAIN, 0, "paper", tpe=preset)
+        assert isinstance(sampler, TPESampler)
+        assert sampler.settings == settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "grid"}, "'grid': use tpe or random"),
+        ({"mode": "old"}, "'old': use paper or modern"),
+        ({"tpe": "fast"}, "'fast': use paper or code"),
+        ({"tpe": "fast", "name": "random"}, "'fast': use paper or code"),
+    ],
+)
+def test_unknown_names_say_what_is_allowed(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**{"name": "tpe", "domain": DOMAIN, "seed": 0, "mode": "paper", **changes})
+
+
+def test_the_package_imports_nothing_heavy():
+    code = "import dermonas.search.samplers, sys; sys.exit(any(m in sys.modules for m in ('optuna', 'torch', 'scipy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
