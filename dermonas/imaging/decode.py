@@ -135,7 +135,7 @@ def _is_sixteen_bit(image: Image.Image) -> bool:
     """Tell whether the file stores 16 bits a channel; Pillow keeps that in the raw mode only, until it loads."""
     if image.mode.startswith("I;16"):
         return True
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):
         arguments = tile[3]
         raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
         if isinstance(raw, str) and ";16" in raw:

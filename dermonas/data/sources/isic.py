@@ -28,8 +28,8 @@ def list_isic(root: Path | None) -> Listing:
             `*_Test_Input`, `*_Test_GroundTruth.csv`, `*_Test_Metadata.csv`.
 
     Returns:
-        Rows of Training_Input with `official` None (or "train" when there is no GroundTruth: unlabelled), rows of
-        Test_Input with `extra` set. A table row whose image is not on disk goes to `missing`.
+        Rows of Training_Input (label None throughout when there is no GroundTruth), and rows of Test_Input with
+        `extra` set. A table row whose image is not on disk goes to `missing`.
 
     Raises:
         DataError: no image folder.
@@ -49,14 +49,14 @@ def list_isic(root: Path | None) -> Listing:
     return Listing(frame, folder, class_order(names), tags, notes, tuple(missing))
 
 
-def _list_part(
-    root: Path, split: str, notes: dict[str, Any], missing: list[tuple[str, str]]
-) -> pd.DataFrame | None:
-    """List one of Training and Test; None when its image folder is not there."""
+def _list_part(root: Path, split: str, notes: dict[str, Any], missing: list[tuple[str, str]]) -> pd.DataFrame | None:
+    """List one of Training and Test; None when its image folder is not there, or empty for Test."""
     images_folder = _one(root, f"*_{split}_Input", folder=True)
     if images_folder is None:
         return None
     images, others = files_below(images_folder)
+    if not images and split == "Test":
+        return None
     if not images:
         raise DataError(f"{images_folder} holds no .jpg, .jpeg or .png image: unpack the official archive there")
     if others:
@@ -69,7 +69,7 @@ def _list_part(
     frame = pd.DataFrame({"path": [path.relative_to(root).as_posix() for path in images], "id": ids})
     frame["label"] = _labels(truth_path, ids, images, metadata, split, notes, missing)
     frame["lesion"] = None
-    frame["official"] = "train" if split == "Training" and truth_path is None else None
+    frame["official"] = None
     frame["extra"] = split == "Test"
     if metadata is not None:
         frame = _join_metadata(frame, metadata)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +9,19 @@ import pandas as pd
 
 from dermonas.data.sources.listing import ISIC_CLASSES, few
 from dermonas.errors import LabelError
+from dermonas.imaging.decode import EXTENSIONS
 
 UNKNOWN = "UNK"
 """The official column for none of the classes: such an image is used as unlabelled."""
 
-_ENDING = re.compile(r"\.(jpe?g|png)$", re.IGNORECASE)
 _DOWNSAMPLED = "_downsampled"
 
 
 def plain_id(name: str) -> str:
     """Drop a file ending and the official `_downsampled` suffix: both spellings name one image."""
-    return _ENDING.sub("", name.strip()).removesuffix(_DOWNSAMPLED)
+    text = name.strip()
+    stem, dot, ending = text.rpartition(".")
+    return (stem if f"{dot}{ending}".lower() in EXTENSIONS else text).removesuffix(_DOWNSAMPLED)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -65,7 +66,9 @@ def read_labels(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """
     frame = read_table(path)
     columns = [column for column in frame.columns if column not in ("image", "id", "line")]
-    strange = [column for column in columns if column not in (*ISIC_CLASSES, UNKNOWN, "score_weight", "validation_weight")]
+    strange = [
+        column for column in columns if column not in (*ISIC_CLASSES, UNKNOWN, "score_weight", "validation_weight")
+    ]
     if strange:
         known = ", ".join((*ISIC_CLASSES, UNKNOWN))
         raise LabelError(f"{path.name} has the unknown class column {few(strange)}: known are {known}")
@@ -73,7 +76,8 @@ def read_labels(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if not columns:
         raise LabelError(f"{path.name} has no class column: expected {', '.join(ISIC_CLASSES)}")
     values = frame[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64).reshape(-1, len(columns))
-    _refuse(path, frame, ~np.isin(values, (0.0, 1.0)).all(axis=1), "a value other than 0 and 1", "write 0.0 or 1.0")
+    neither = (~np.isin(values, (0.0, 1.0))).any(axis=1)
+    _refuse(path, frame, np.asarray(neither), "a value other than 0 and 1", "write 0.0 or 1.0")
     _refuse(path, frame, values.sum(axis=1) > 1, "two labels or more", "keep one")
     _refuse(path, frame, values.sum(axis=1) < 1, "no label", "set one class, or UNK")
     names = np.array(columns, dtype=object)[values.argmax(axis=1)] if len(values) else np.empty(0, dtype=object)

@@ -1,0 +1,105 @@
+"""The leakage audit: does anything of a held-out image reach training?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from dermonas.data.leakage import Pair
+from dermonas.errors import DataError
+
+WARN_FRACTION = 0.01
+"""Share of rows in near-duplicate groups above which the audit warns. Source: DESIGN 6."""
+PRINTED_PAIRS = 20
+"""Pairs written out in full."""
+
+_log = logging.getLogger(__name__)
+
+
+def audit_leakage(frame: pd.DataFrame, pairs: Sequence[Pair], *, grouped: bool, compared: bool) -> dict[str, Any]:
+    """Check a split and describe the duplicates in it.
+
+    Args:
+        frame: Columns path, label, group, split, search, sha256; row numbers as in `pairs`.
+        pairs: Near-duplicates found in it.
+        grouped: Whether groups were kept together; if not, an overlap is reported and not an error.
+        compared: Whether near-duplicates were looked for at all.
+
+    Returns:
+        The report, ready for JSON.
+
+    Raises:
+        DataError: a group lies in two splits, or a search row shares a group with a held-out row.
+    """
+    count = len(frame)
+    twins = {row for pair in pairs for row in (pair.i, pair.j)}
+    share = len(twins) / count if count else 0.0
+    sizes = frame["group"].value_counts()
+    overlap = _overlap(frame)
+    held = frame["split"].isin(["validation", "test"])
+    leaked = frame["search"] & (held | frame["group"].isin(frame.loc[held, "group"]))
+    warnings = []
+    if share > WARN_FRACTION:
+        warnings.append(f"{share:.1%} of the images are near-duplicates of another (above {WARN_FRACTION:.0%})")
+    if not grouped and overlap:
+        warnings.append(f"ungrouped split: {len(overlap)} groups lie in more than one split, results are optimistic")
+    if not compared:
+        warnings.append("near-duplicates were not looked for (near_duplicates is false)")
+    conflicts = _label_conflicts(frame)
+    if conflicts:
+        warnings.append(f"{len(conflicts)} files appear under different labels, first: {conflicts[0]}")
+    for warning in warnings:
+        _log.warning("leakage audit: %s", warning)
+    if grouped and overlap:
+        raise DataError(
+            f"group {overlap[0]} and {len(overlap) - 1} more lie in more than one split: report this defect"
+        )
+    if leaked.any():
+        raise DataError(
+            f"search image {frame.loc[leaked, 'path'].iloc[0]} repeats a held-out image: report this defect"
+        )
+    return {
+        "images": count,
+        "grouped": grouped,
+        "near_duplicates_compared": compared,
+        "near_duplicate_pairs": len(pairs),
+        "near_duplicate_images": len(twins),
+        "near_duplicate_fraction": share,
+        "pairs": [_describe(frame, pair) for pair in pairs[:PRINTED_PAIRS]],
+        "groups": len(sizes),
+        "largest_group": {"name": str(sizes.index[0]), "images": int(sizes.iloc[0])} if len(sizes) else None,
+        "overlapping_groups": len(overlap),
+        "overlapping_examples": overlap[:PRINTED_PAIRS],
+        "label_conflicts": conflicts[:PRINTED_PAIRS],
+        "warnings": warnings,
+    }
+
+
+def _overlap(frame: pd.DataFrame) -> list[str]:
+    """Name the groups that lie in more than one split."""
+    sides = frame.dropna(subset="split").groupby("group")["split"].nunique()
+    return [str(name) for name in sides[sides > 1].index]
+
+
+def _label_conflicts(frame: pd.DataFrame) -> list[str]:
+    """Name identical files with different labels, as "path and path"."""
+    labelled = frame.dropna(subset="label")
+    kinds = labelled.groupby("sha256")["label"].nunique()
+    rows = labelled[labelled["sha256"].isin(kinds[kinds > 1].index)]
+    return [" and ".join(part["path"]) for _, part in rows.groupby("sha256")]
+
+
+def _describe(frame: pd.DataFrame, pair: Pair) -> dict[str, Any]:
+    first, second = frame.iloc[pair.i], frame.iloc[pair.j]
+    return {
+        "first": first["path"],
+        "second": second["path"],
+        "hamming": pair.hamming,
+        "correlation": round(pair.correlation, 4),
+        "orientation": pair.orientation,
+        "labels": [first["label"], second["label"]],
+        "splits": [first["split"], second["split"]],
+    }

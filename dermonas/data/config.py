@@ -1,0 +1,87 @@
+"""The settings of `prepare`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dermonas.data.splits import DEFAULT_SIZES
+from dermonas.errors import ConfigError
+from dermonas.imaging.decode import MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What to prepare, and how.
+
+    Attributes:
+        dataset: Name of the data set, e.g. isic2019; names the MLflow experiment and chooses ImageNet's rule.
+        source: Layout: isic (official folders and tables), cifar, folder (class folders or a flat folder), phantom.
+        root: Folder that holds the images; not for phantom.
+        out: Folder to write the manifest to.
+        split: "lesion" (groups stay together) or "paper" (by image, the paper's sizes; marked ungrouped).
+        split_sizes: Train, validation, test: fractions that sum to 1, or counts that sum to the labelled images.
+        search_fraction: Share of the eligible images that a search sees, in (0, 1]; None: the source's rule.
+        seed: Seed of the split and of the search set's draw.
+        strict: Fail when any image was quarantined.
+        max_pixels: Quarantine larger images undecoded, width x height.
+        near_duplicates: Compare all images for near-duplicates. Time grows with the square of the images; the audit
+            says when it was off.
+        workers: Processes that decode; 0 is this one.
+        phantom_lesions: Lesions to draw (source phantom).
+        phantom_test_images: Unlabelled search images to draw (source phantom).
+        phantom_size: Side of a phantom, pixels.
+        phantom_seed: Seed of the phantoms, apart from `seed` so that splits can vary on the same images.
+    """
+
+    dataset: str = "phantom"
+    source: Literal["isic", "cifar", "folder", "phantom"] = "phantom"
+    root: Path | None = None
+    out: Path = Path("data/phantom")
+    split: Literal["lesion", "paper"] = "lesion"
+    split_sizes: tuple[float, float, float] = DEFAULT_SIZES
+    search_fraction: float | None = None
+    seed: int = 0
+    strict: bool = False
+    max_pixels: int = MAX_PIXELS
+    near_duplicates: bool = True
+    workers: int = min(8, os.cpu_count() or 1)
+    phantom_lesions: int = 600
+    phantom_test_images: int = 200
+    phantom_size: int = 96
+    phantom_seed: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("source", self.source, ("isic", "cifar", "folder", "phantom"))
+        _one_of("split", self.split, ("lesion", "paper"))
+        if not self.dataset or not all(character.isalnum() or character in "-_." for character in self.dataset):
+            raise ConfigError(f"dataset is {self.dataset!r}, must be a name of letters, digits, '-', '_' and '.'")
+        if self.source == "phantom" and self.root is not None:
+            raise ConfigError(f"root is {self.root}, but source phantom draws its own images: leave root out")
+        if self.source != "phantom" and self.root is None:
+            raise ConfigError(f"root is not set: source {self.source} needs the folder that holds the images")
+        self._check_sizes()
+        if self.search_fraction is not None and not 0 < self.search_fraction <= 1:
+            raise ConfigError(f"search_fraction is {self.search_fraction}, must be in (0, 1] or null")
+        for key, least in (("max_pixels", 1), ("workers", 0), ("phantom_lesions", 1), ("phantom_test_images", 0),
+                           ("phantom_size", 16), ("seed", 0), ("phantom_seed", 0)):  # fmt: skip
+            value = getattr(self, key)
+            if value < least:
+                raise ConfigError(f"{key} is {value}, must be at least {least}")
+
+    def _check_sizes(self) -> None:
+        sizes = self.split_sizes
+        if self.split == "paper" and tuple(sizes) != DEFAULT_SIZES:
+            raise ConfigError(f"split_sizes is {sizes}, but split paper has its own sizes: leave one of them out")
+        if len(sizes) != 3 or any(size < 0 for size in sizes) or sizes[0] <= 0:
+            raise ConfigError(f"split_sizes is {sizes}, must be three sizes >= 0 (train > 0)")
+        counts = all(float(size).is_integer() for size in sizes) and sum(sizes) >= 1
+        if abs(sum(sizes) - 1.0) > 1e-3 and not counts:
+            raise ConfigError(f"split_sizes is {sizes}, must be fractions that sum to 1, or whole numbers of images")
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{key} is {value!r}, must be one of {', '.join(allowed)}")
