@@ -197,7 +197,7 @@ def _orient_frequencies(low: NDArray[np.float64], orientation: int) -> NDArray[n
 
 def _pack(low: NDArray[np.float64]) -> NDArray[np.uint64]:
     """Compare (n, 8, 8) coefficients with their medians and pack the bits into (n,) uint64."""
-    flat = low.reshape(len(low), -1)
+    flat = low.reshape(len(low), _LOW * _LOW)
     bits = flat > np.median(flat, axis=1, keepdims=True)
     return np.packbits(bits, axis=1, bitorder="little").view("<u8").reshape(-1).astype(np.uint64)
 
