@@ -113,8 +113,8 @@ def test_proposals_have_the_law_of_hyperopts():
     # Five candidates: with 24 the best ratio nearly always wins and there is little law to compare.
     settings = TPESettings(n_startup=20, n_candidates=5, gamma=0.25)
     posterior, sampler = Posterior(domain.choices, settings.gamma, "choice"), TPESampler(domain, 0, settings)
-    theirs = np.array([posterior.proposal(records, settings.n_candidates, seed) for seed in range(1500)])
-    mine = np.array([sampler.propose(records, 60, np.random.default_rng((1, seed))) for seed in range(6000)])
+    theirs = np.array([posterior.proposal(records, settings.n_candidates, seed) for seed in range(800)])
+    mine = np.array([sampler.propose(records, 60, np.random.default_rng((1, seed))) for seed in range(4000)])
     for position, count in enumerate(domain.choices):
         table = np.array([np.bincount(t[:, position], minlength=count) for t in (theirs, mine)])
         table = table[:, table.sum(axis=0) > 0]
