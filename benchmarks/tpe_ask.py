@@ -93,9 +93,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     domain = Edges((options.choices,) * options.positions)
     space = distributions(domain.choices)
-    print(
-        f"{options.trials} finished trials, {options.positions} positions x {options.choices} choices, 20,000 candidates"
-    )
+    size = f"{options.positions} positions x {options.choices} choices"
+    print(f"{options.trials} finished trials, {size}, 20,000 candidates")
 
     study = filled(domain, options.trials, None, as_parameters=False)
     cold = [timed(lambda: TPESampler(domain, 0).records(study)) for _ in range(options.repeats)]
