@@ -33,9 +33,7 @@ def draw_negatives(images: int, count: int, generator: torch.Generator) -> Int64
     return torch.randperm(images, generator=generator)[: min(count, images - 1) + 1]
 
 
-def negative_mask(
-    own: Int64[Tensor, " batch"], drawn: Int64[Tensor, " drawn"]
-) -> Bool[Tensor, "batch drawn"]:
+def negative_mask(own: Int64[Tensor, " batch"], drawn: Int64[Tensor, " drawn"]) -> Bool[Tensor, "batch drawn"]:
     """Return which drawn rows are negatives of which image: all but its own row, else all but the last."""
     is_own = own[:, None] == drawn[None, :]
     leaves_last = ~is_own.any(dim=1)

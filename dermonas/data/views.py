@@ -97,8 +97,9 @@ class Views:
         def corner() -> Tensor:
             return torch.randint(slack + 1, (n,), generator=generator).to(self.device)
 
-        zeros, no = torch.zeros(n, dtype=torch.long, device=self.device), torch.zeros(
-            n, dtype=torch.bool, device=self.device
+        zeros, no = (
+            torch.zeros(n, dtype=torch.long, device=self.device),
+            torch.zeros(n, dtype=torch.bool, device=self.device),
         )
         centre = zeros + slack // 2
         original = _Draw(zeros, zeros, coin(), coin(), no)

@@ -46,6 +46,7 @@ class Cell(nn.Module):
         super().__init__()
         self.structure = cell
         self.drop_path = drop_path
+        self.compute_dead = False  # only for counting what is built
         first = FactorizedReduce if reduction_prev else ReLUConvBN
         self.preprocess0 = first(channels_prev_prev, channels)
         self.preprocess1 = ReLUConvBN(channels_prev, channels)
@@ -76,13 +77,15 @@ class Cell(nn.Module):
 
     def forward(self, prev_prev: Feature | None, prev: Feature | None) -> Feature:
         """Map the two previous outputs to (B, channels_out, H, W); an unread input may be None."""
+        live_sources, live_nodes = self.structure.live_sources, self.structure.live_nodes
         states: list[Tensor | None] = [None, None]
-        if prev_prev is not None and 0 in self.structure.live_sources:
+        if prev_prev is not None and (0 in live_sources or self.compute_dead):
             states[0] = self.preprocess0(prev_prev)
-        if prev is not None and 1 in self.structure.live_sources:
+        if prev is not None and (1 in live_sources or self.compute_dead):
             states[1] = self.preprocess1(prev)
         for i, (node, plan) in enumerate(zip(self.nodes, self.plan, strict=True)):
-            states.append(self._node(node, plan, states) if i in self.structure.live_nodes else None)
+            computed = i in live_nodes or self.compute_dead
+            states.append(self._node(node, plan, states) if computed else None)
         return torch.cat([_present(states[i]) for i in self.structure.concat], dim=1)
 
     def _node(self, node: nn.Module, plan: list[tuple[str, int]], states: list[Tensor | None]) -> Tensor:

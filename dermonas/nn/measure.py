@@ -18,14 +18,16 @@ class Cost:
     Attributes:
         parameters: Built parameters without the auxiliary head, dead ones included (as papers count).
         dead_parameters: Those among them that never influence the output.
-        multiply_adds: Multiply-adds of convolutions and linear layers for one image, dead modules
-            not computed.
+        multiply_adds: Multiply-adds of the built convolutions and linear layers for one image, dead
+            ones included (as papers count), without the auxiliary head.
+        dead_multiply_adds: Those among them that are never computed.
         latency_ms: Median time of one forward pass of one image, or None when not measured.
     """
 
     parameters: int
     dead_parameters: int
     multiply_adds: int
+    dead_multiply_adds: int
     latency_ms: float | None = None
 
 
@@ -38,7 +40,7 @@ def count_parameters(network: Network) -> tuple[int, int]:
 
 
 def count_multiply_adds(module: nn.Module, resolution: int) -> int:
-    """Count the multiply-adds of convolutions and linear layers in one forward pass of one image."""
+    """Count the multiply-adds of convolutions and linear layers in one evaluation pass of one image."""
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -90,10 +92,17 @@ def measure(network: Network, resolution: int, *, latency: bool = False) -> Cost
         latency: Whether to time it (a few forward passes).
     """
     parameters, dead = count_parameters(network)
+    computed = count_multiply_adds(network, resolution)
+    network.compute_dead(True)
+    try:
+        built = count_multiply_adds(network, resolution)
+    finally:
+        network.compute_dead(False)
     return Cost(
         parameters=parameters,
         dead_parameters=dead,
-        multiply_adds=count_multiply_adds(network, resolution),
+        multiply_adds=built,
+        dead_multiply_adds=built - computed,
         latency_ms=measure_latency(network, resolution) if latency else None,
     )
 

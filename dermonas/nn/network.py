@@ -67,6 +67,7 @@ class Network(nn.Module):
         self.genotype = genotype
         self.stem_kind: Stem = stem
         self.drop_path = DropPath()
+        self._compute_dead = False
         prev_prev, prev, reduction_prev = self._build_stem(stem, channels)
         self.reductions = (layers // 3, 2 * layers // 3)
         self.cells = nn.ModuleList()
@@ -140,6 +141,15 @@ class Network(nn.Module):
         self.drop_path.probability = probability
         self.drop_path.generator = generator
 
+    def compute_dead(self, flag: bool) -> None:
+        """Compute dead modules too (their results are dropped): for counting what is built."""
+        self._compute_dead = flag
+        for cell in self.cells:
+            cell.compute_dead = flag  # type: ignore[assignment]
+
+    def _computed(self, output: int) -> bool:
+        return output in self._live or self._compute_dead
+
     def feature_maps(
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch features h w"], Tensor | None]:
@@ -149,9 +159,9 @@ class Network(nn.Module):
             outputs: list[Tensor | None] = [first, first]
         else:
             first = self.stem0(x)
-            outputs = [first, self.stem1(first) if 1 in self._live else None]
+            outputs = [first, self.stem1(first) if self._computed(1) else None]
         for k, cell in enumerate(self.cells):
-            outputs.append(cell(outputs[k], outputs[k + 1]) if 2 + k in self._live else None)
+            outputs.append(cell(outputs[k], outputs[k + 1]) if self._computed(2 + k) else None)
         last = outputs[-1]
         assert last is not None
         return last, outputs[2 + self.reductions[1]] if self.auxiliary is not None else None
