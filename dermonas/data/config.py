@@ -9,7 +9,7 @@ from typing import Literal
 
 from dermonas.data.splits import DEFAULT_SIZES
 from dermonas.errors import ConfigError
-from dermonas.imaging.decode import MAX_PIXELS
+from dermonas.imaging.decode import MAX_PIXELS, PILLOW_LIMIT
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class PrepareConfig:
         if self.source != "phantom" and self.root is None:
             raise ConfigError(f"root is not set: source {self.source} needs the folder that holds the images")
         self._check_sizes()
+        if self.max_pixels > PILLOW_LIMIT:
+            raise ConfigError(f"max_pixels is {self.max_pixels}, must be at most {PILLOW_LIMIT} (Pillow's own limit)")
         if self.search_fraction is not None and not 0 < self.search_fraction <= 1:
             raise ConfigError(f"search_fraction is {self.search_fraction}, must be in (0, 1] or null")
         for key, least in (("max_pixels", 1), ("workers", 0), ("phantom_lesions", 1), ("phantom_test_images", 0),

@@ -102,9 +102,14 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
     rows = frame[[*COLUMNS, *extra]].sort_values("path", kind="stable").reset_index(drop=True)
     text = [*_TEXT, *(name for name in extra if not pd.api.types.is_numeric_dtype(rows[name]))]
     for name in text:
-        values = rows[name].astype(object)
-        rows[name] = values.where(values.notna(), None)
+        rows[name] = optional_text(rows[name])
     return rows.astype({"search": bool, "width": np.int32, "height": np.int32})
+
+
+def optional_text(values: pd.Series) -> pd.Series:
+    """Return a text column with None, not NaN, where it is missing (pandas turns one into the other)."""
+    plain = values.astype(object)
+    return plain.where(plain.notna(), None)
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> tuple[Path, Path]:

@@ -20,6 +20,9 @@ from dermonas.errors import ImageError
 MAX_PIXELS = 89_478_485
 """Largest width x height decoded by default, pixels: 256 MiB of RGB. Source: Pillow's own MAX_IMAGE_PIXELS."""
 
+PILLOW_LIMIT = 2 * MAX_PIXELS
+"""Pillow refuses more than this whatever `max_pixels` says, pixels. Source: PIL.Image, _decompression_bomb_check."""
+
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 """Formats that are tried. Left out on purpose: those that start other programs (EPS) or hold no photograph."""
 
@@ -113,7 +116,7 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{label}: decompression bomb (more than {max_pixels:,} pixels)") from error
+        raise ImageError(f"{label}: decompression bomb (more than {min(max_pixels, PILLOW_LIMIT):,} pixels)") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not an image (no known image format)") from error
     except _BROKEN as error:

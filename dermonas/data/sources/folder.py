@@ -53,9 +53,7 @@ def list_folder(root: Path | None) -> Listing:
         rows = [(path, label, "test" if official == "validation" else official) for path, label, official in rows]
         notes["test"] = "the validation folder: there is no test folder"
     _refuse_unknown_classes(rows)
-    frame = pd.DataFrame(sorted(rows), columns=["path", "label", "official"]).astype(object)
-    frame["lesion"] = pd.Series([None] * len(frame), dtype=object)
-    frame["extra"] = False
+    frame = pd.DataFrame(rows, columns=["path", "label", "official"]).assign(lesion=None, extra=False)
     labels = [label for _, label, _ in rows if label is not None]
     return Listing(frame, folder, class_order(labels), {}, notes)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dermonas.data.manifest import optional_text
 from dermonas.data.sources.listing import LISTING_COLUMNS, Listing, class_order, existing_root, few, files_below
 from dermonas.data.sources.tables import plain_id, read_labels, read_table
 from dermonas.errors import DataError, LabelError
@@ -43,7 +44,7 @@ def list_isic(root: Path | None) -> Listing:
     found = [part for part in parts if part is not None]
     if not found:
         raise DataError(f"{folder} holds no ISIC image folder: expected ISIC_2019_Training_Input (see README, prepare)")
-    frame = pd.concat(found, ignore_index=True).sort_values("path", kind="stable").reset_index(drop=True)
+    frame = pd.concat(found, ignore_index=True)
     names = frame.loc[~frame["extra"], "label"].dropna()
     tags = {"transductive": True} if frame["extra"].any() else {}
     return Listing(frame, folder, class_order(names), tags, notes, tuple(missing))
@@ -76,7 +77,7 @@ def _list_part(root: Path, split: str, notes: dict[str, Any], missing: list[tupl
         unmatched = len(set(ids) - set(metadata["id"]))
         if unmatched:
             notes[f"{split.lower()}_without_metadata"] = unmatched
-    return frame.drop(columns="id").astype({"label": object, "lesion": object, "official": object})
+    return frame.drop(columns="id")
 
 
 def _labels(
@@ -117,8 +118,7 @@ def _join_metadata(frame: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
     part = metadata[["id", *columns]].rename(columns=renamed)
     joined = frame.merge(part, on="id", how="left", validate="one_to_one")
     for column in (renamed.get(column, column) for column in columns):
-        values = joined[column].astype(object)
-        joined[column] = values.where(values.notna() & (values != ""), None)
+        joined[column] = optional_text(joined[column].replace("", None))
     if "age_approx" in joined.columns:
         joined["age_approx"] = pd.to_numeric(joined["age_approx"], errors="coerce").astype(np.float64)
     if "lesion_id" in joined.columns:

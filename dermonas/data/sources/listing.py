@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from dermonas.data.manifest import optional_text
 from dermonas.errors import DataError
 from dermonas.imaging.decode import EXTENSIONS
 
@@ -40,6 +41,12 @@ class Listing:
     tags: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        frame = self.frame.sort_values("path", kind="stable").reset_index(drop=True)
+        for name in ("path", "label", "lesion", "official"):
+            frame[name] = optional_text(frame[name])
+        object.__setattr__(self, "frame", frame.astype({"extra": bool}))
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
