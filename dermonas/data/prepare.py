@@ -6,14 +6,13 @@ List, open every image, quarantine what cannot be used, group, split, choose the
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import logging
-import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from dermonas.data.audit import audit_leakage
 from dermonas.data.config import PrepareConfig
 from dermonas.data.groups import merge_groups
 from dermonas.data.inspection import Inspected, inspect_files
-from dermonas.data.leakage import near_duplicates
+from dermonas.data.leakage import Pair, near_duplicates
 from dermonas.data.manifest import SPLITS, Manifest, write_manifest
 from dermonas.data.search_set import select_search_rows
 from dermonas.data.sources.choose import list_source
@@ -60,21 +59,24 @@ def prepare(config: PrepareConfig, observer: Observer) -> Manifest:
     out = config.out
     fresh = not out.exists()
     lock = out / ".prepare.lock"
-    scratch = out / f".prepare-{os.getpid()}"
+    scratch = out / ".prepare"
     try:
-        scratch.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
             try:
+                shutil.rmtree(scratch, ignore_errors=True)  # of a prepare that was killed
+                scratch.mkdir()
                 return _prepare(config, scratch, observer)
             finally:
+                shutil.rmtree(scratch, ignore_errors=True)
                 lock.unlink(missing_ok=True)
     except Timeout as error:
         raise DataError(f"another prepare is writing to {out}: wait for it, or choose another --out") from error
     except OSError as error:
         reason = error.strerror or error
-        raise StorageError(f"cannot write {out}: {reason}; free space or choose another --out") from error
+        where = error.filename or out
+        raise StorageError(f"{where}: {reason}; check the disk and permissions, or choose another --out") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
         if fresh and out.is_dir() and not any(out.iterdir()):
             out.rmdir()
 
@@ -93,7 +95,7 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
     _refuse_unusable(config, len(paths), int(usable.sum()), quarantined)
 
     frame = _described(listing.frame, inspected)[usable].reset_index(drop=True)
-    pairs = near_duplicates(np.asarray(thumbnails[usable])) if config.near_duplicates else []
+    pairs = _pairs(thumbnails, usable) if config.near_duplicates else []
     frame["group"] = merge_groups(frame["path"].tolist(), _optional(frame["lesion"]), frame["sha256"].tolist(), pairs)
     grouped = config.split == "lesion"
     frame["split"], extra_counts = assign_splits(frame, grouped=grouped, sizes=_sizes(config, frame), seed=config.seed)
@@ -113,6 +115,15 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
         observer.artifact(path, "prepare")
     observer.finished("prepare", metrics)
     return manifest
+
+
+def _pairs(thumbnails: np.ndarray, usable: np.ndarray) -> list[Pair]:
+    """Find near-duplicates, numbered by usable row.
+
+    The thumbnails stay a memory map: one of an unusable image is blank, and a blank one is never paired.
+    """
+    row = np.cumsum(usable) - 1
+    return [replace(pair, i=int(row[pair.i]), j=int(row[pair.j])) for pair in near_duplicates(thumbnails)]
 
 
 def _quarantined(listing: Listing, inspected: Sequence[Inspected]) -> list[tuple[str, str]]:
@@ -214,7 +225,7 @@ def _image_notes(listing: Listing, inspected: Sequence[Inspected]) -> dict[str, 
 
 
 def _plain(config: PrepareConfig) -> dict[str, Any]:
-    values = dataclasses.asdict(config)
+    values = asdict(config)
     return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
 
 

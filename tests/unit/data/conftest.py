@@ -17,7 +17,7 @@ def picture(seed: int, size: int = 24) -> Image.Image:
 
 
 @pytest.fixture
-def draw() -> Callable[[int], Image.Image]:
+def draw() -> Callable[..., Image.Image]:
     return picture
 
 
