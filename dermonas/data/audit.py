@@ -48,6 +48,11 @@ def audit_leakage(frame: pd.DataFrame, pairs: Sequence[Pair], *, grouped: bool, 
         warnings.append(f"ungrouped split: {len(overlap)} groups lie in more than one split, results are optimistic")
     if not compared:
         warnings.append("near-duplicates were not looked for (near_duplicates is false)")
+    for pair in pairs[:PRINTED_PAIRS]:
+        first, second = frame["path"].iloc[pair.i], frame["path"].iloc[pair.j]
+        _log.info("near-duplicates: %s and %s (%d bits, r = %.3f)", first, second, pair.hamming, pair.correlation)
+    if len(sizes):
+        _log.info("largest group: %s with %d images", sizes.index[0], sizes.iloc[0])
     conflicts = _label_conflicts(frame)
     if conflicts:
         warnings.append(f"{len(conflicts)} files appear under different labels, first: {conflicts[0]}")

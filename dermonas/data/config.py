@@ -17,10 +17,11 @@ class PrepareConfig:
     """What to prepare, and how.
 
     Attributes:
-        dataset: Name of the data set, e.g. isic2019; names the MLflow experiment and chooses ImageNet's rule.
+        dataset: Name of the data set, e.g. isic2019; names the MLflow experiment and chooses ImageNet's rule. Left empty
+            it becomes isic2019, cifar10 or cifar100 (by what root holds), the name of the folder, or phantom.
         source: Layout: isic (official folders and tables), cifar, folder (class folders or a flat folder), phantom.
         root: Folder that holds the images; not for phantom.
-        out: Folder to write the manifest to.
+        out: Folder to write the manifest to; None: data/<dataset>. Read it as `folder`.
         split: "lesion" (groups stay together) or "paper" (by image, the paper's sizes; marked ungrouped).
         split_sizes: Train, validation, test: fractions that sum to 1, or counts that sum to the labelled images.
         search_fraction: Share of the eligible images that a search sees, in (0, 1]; None: the source's rule.
@@ -36,10 +37,10 @@ class PrepareConfig:
         phantom_seed: Seed of the phantoms, apart from `seed` so that splits can vary on the same images.
     """
 
-    dataset: str = "phantom"
+    dataset: str = ""
     source: Literal["isic", "cifar", "folder", "phantom"] = "phantom"
     root: Path | None = None
-    out: Path = Path("data/phantom")
+    out: Path | None = None
     split: Literal["lesion", "paper"] = "lesion"
     split_sizes: tuple[float, float, float] = DEFAULT_SIZES
     search_fraction: float | None = None
@@ -56,7 +57,11 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         _one_of("source", self.source, ("isic", "cifar", "folder", "phantom"))
         _one_of("split", self.split, ("lesion", "paper"))
-        if not self.dataset or not all(character.isalnum() or character in "-_." for character in self.dataset):
+        if not self.dataset:
+            object.__setattr__(self, "dataset", _name(self.source, self.root))
+        if self.dataset == "phantom" and self.source != "phantom":
+            raise ConfigError(f"dataset is 'phantom', but source {self.source} is not synthetic: choose another name")
+        if not all(character.isalnum() or character in "-_." for character in self.dataset):
             raise ConfigError(f"dataset is {self.dataset!r}, must be a name of letters, digits, '-', '_' and '.'")
         if self.source == "phantom" and self.root is not None:
             raise ConfigError(f"root is {self.root}, but source phantom draws its own images: leave root out")
@@ -73,6 +78,11 @@ class PrepareConfig:
             if value < least:
                 raise ConfigError(f"{key} is {value}, must be at least {least}")
 
+    @property
+    def folder(self) -> Path:
+        """Where the manifest goes."""
+        return self.out if self.out is not None else Path("data") / self.dataset
+
     def _check_sizes(self) -> None:
         sizes = self.split_sizes
         if self.split == "paper" and tuple(sizes) != DEFAULT_SIZES:
@@ -82,6 +92,17 @@ class PrepareConfig:
         counts = all(float(size).is_integer() for size in sizes) and sum(sizes) >= 1
         if abs(sum(sizes) - 1.0) > 1e-3 and not counts:
             raise ConfigError(f"split_sizes is {sizes}, must be fractions that sum to 1, or whole numbers of images")
+
+
+def _name(source: str, root: Path | None) -> str:
+    """Name a data set that the recipe does not name."""
+    if source in ("phantom", "isic") or root is None:
+        return "isic2019" if source == "isic" else "phantom"
+    if source == "cifar":
+        hundred = "100" in root.name or (root / "cifar-100-python").is_dir()
+        return "cifar100" if hundred else "cifar10"
+    kept = (character if character.isalnum() or character in "-_." else "-" for character in root.resolve().name)
+    return "".join(kept) or "folder"
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

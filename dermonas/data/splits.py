@@ -69,9 +69,7 @@ def split_rows(
     """
     frame = pd.DataFrame({"path": list(paths), "label": list(labels), "group": list(groups)})
     grouped = frame.groupby("group", sort=True)
-    table = pd.DataFrame(
-        {"size": grouped.size(), "key": grouped["path"].min(), "label": grouped["label"].agg(_commonest)}
-    )
+    table = pd.DataFrame({"size": grouped.size(), "key": grouped["path"].min(), "label": _commonest_labels(frame)})
     table = table.sort_values("key")
     strata = {str(label): part for label, part in table.groupby("label", sort=True)}
     images = {label: int(part["size"].sum()) for label, part in strata.items()}
@@ -86,9 +84,11 @@ def split_rows(
     return np.array([chosen[group] for group in groups], dtype=object)
 
 
-def _commonest(labels: pd.Series) -> str:
-    counts = labels.value_counts()
-    return min(counts[counts == counts.max()].index)
+def _commonest_labels(frame: pd.DataFrame) -> pd.Series:
+    """Return each group's commonest label, by group; the first in the alphabet among equals."""
+    counts = frame.groupby(["group", "label"], sort=True).size().reset_index(name="count")
+    ranked = counts.sort_values(["group", "count", "label"], ascending=[True, False, True])
+    return ranked.drop_duplicates("group").set_index("group")["label"]
 
 
 def _shares(images: dict[str, int], total: int, eligible: dict[str, bool]) -> dict[str, int]:

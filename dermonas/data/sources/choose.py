@@ -15,11 +15,11 @@ def list_source(config: PrepareConfig) -> Listing:
     if config.source == "isic":
         return list_isic(config.root)
     if config.source == "cifar":
-        return list_cifar(config.root, hundred="100" in config.dataset, images=config.out / "images")
+        return list_cifar(config.root, hundred="100" in config.dataset, images=config.folder / "images")
     if config.source == "folder":
         return list_folder(config.root)
     return list_phantom(
-        config.out / "phantom",
+        config.folder / "phantom",
         lesions=config.phantom_lesions,
         test_images=config.phantom_test_images,
         size=config.phantom_size,

@@ -16,6 +16,7 @@ from dermonas.errors import ConfigError
         ({"split": "random"}, "split is 'random', must be one of lesion, paper"),
         ({"source": "isic", "root": None}, "root is not set: source isic"),
         ({"source": "phantom"}, "root is .*, but source phantom draws its own images"),
+        ({"dataset": "phantom"}, "dataset is 'phantom', but source folder is not synthetic"),
         ({"dataset": "a/b"}, "dataset is 'a/b'"),
         ({"split_sizes": (0.8, 0.1, 0.2)}, "must be fractions that sum to 1"),
         ({"split_sizes": (0.0, 0.5, 0.5)}, "train > 0"),
@@ -34,6 +35,23 @@ def test_impossible_settings(settings: dict[str, Any], message: str) -> None:
     base: dict[str, Any] = {"source": "folder", "dataset": "x", "root": Path("/images")}
     with pytest.raises(ConfigError, match=message):
         PrepareConfig(**{**base, **settings})
+
+
+@pytest.mark.parametrize(
+    ("source", "root", "name"),
+    [
+        ("isic", "/data/x", "isic2019"),
+        ("cifar", "/data/x", "cifar10"),
+        ("cifar", "/data/cifar-100-python", "cifar100"),
+        ("folder", "/data/my images", "my-images"),
+        ("folder", "/", "folder"),
+        ("phantom", None, "phantom"),
+    ],
+)
+def test_a_data_set_without_a_name_gets_one(source: Any, root: str | None, name: str) -> None:
+    config = PrepareConfig(source=source, root=None if root is None else Path(root))
+    assert config.dataset == name
+    assert config.folder == Path("data") / name
 
 
 def test_default_is_the_embedded_phantom() -> None:
