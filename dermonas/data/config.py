@@ -17,11 +17,11 @@ class PrepareConfig:
     """What to prepare, and how.
 
     Attributes:
-        dataset: Name of the data set, e.g. isic2019; names the MLflow experiment and chooses ImageNet's rule. Left empty
-            it becomes isic2019, cifar10 or cifar100 (by what root holds), the name of the folder, or phantom.
+        dataset: Name of the data set, e.g. isic2019; names the MLflow experiment and chooses ImageNet's rule. Left
+            empty it becomes isic2019, cifar10 or cifar100 (by what root holds), the name of the folder, or phantom.
         source: Layout: isic (official folders and tables), cifar, folder (class folders or a flat folder), phantom.
         root: Folder that holds the images; not for phantom.
-        out: Folder to write the manifest to; None: data/<dataset>. Read it as `folder`.
+        out: Folder to write the manifest to; None becomes data/<dataset>.
         split: "lesion" (groups stay together) or "paper" (by image, the paper's sizes; marked ungrouped).
         split_sizes: Train, validation, test: fractions that sum to 1, or counts that sum to the labelled images.
         search_fraction: Share of the eligible images that a search sees, in (0, 1]; None: the source's rule.
@@ -70,6 +70,7 @@ class PrepareConfig:
         self._check_sizes()
         if self.max_pixels > PILLOW_LIMIT:
             raise ConfigError(f"max_pixels is {self.max_pixels}, must be at most {PILLOW_LIMIT} (Pillow's own limit)")
+        object.__setattr__(self, "out", output_folder(self))
         if self.search_fraction is not None and not 0 < self.search_fraction <= 1:
             raise ConfigError(f"search_fraction is {self.search_fraction}, must be in (0, 1] or null")
         for key, least in (("max_pixels", 1), ("workers", 0), ("phantom_lesions", 1), ("phantom_test_images", 0),
@@ -77,11 +78,6 @@ class PrepareConfig:
             value = getattr(self, key)
             if value < least:
                 raise ConfigError(f"{key} is {value}, must be at least {least}")
-
-    @property
-    def folder(self) -> Path:
-        """Where the manifest goes."""
-        return self.out if self.out is not None else Path("data") / self.dataset
 
     def _check_sizes(self) -> None:
         sizes = self.split_sizes
@@ -92,6 +88,14 @@ class PrepareConfig:
         counts = all(float(size).is_integer() for size in sizes) and sum(sizes) >= 1
         if abs(sum(sizes) - 1.0) > 1e-3 and not counts:
             raise ConfigError(f"split_sizes is {sizes}, must be fractions that sum to 1, or whole numbers of images")
+
+
+def output_folder(config: PrepareConfig) -> Path:
+    """Return `config.out`, which is always set once the settings are checked.
+
+    A function and not a property: jsonargparse makes a subcommand of every public member of a class.
+    """
+    return config.out if config.out is not None else Path("data") / config.dataset
 
 
 def _name(source: str, root: Path | None) -> str:

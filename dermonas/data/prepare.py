@@ -21,7 +21,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from dermonas.data.audit import audit_leakage
-from dermonas.data.config import PrepareConfig
+from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.data.groups import merge_groups
 from dermonas.data.inspection import Inspected, inspect_files
 from dermonas.data.leakage import Pair, near_duplicates
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(config: PrepareConfig, observer: Observer) -> Manifest:
-    """Prepare a data set and write it to `config.folder`.
+    """Prepare a data set and write it to `config.out`.
 
     Beside the manifest it writes quarantine.csv (path, reason), report.json (counts, peculiarities of
     images, the settings) and audit.json (duplicates). A run that fails leaves an earlier manifest as it was;
@@ -56,7 +56,7 @@ def prepare(config: PrepareConfig, observer: Observer) -> Manifest:
         LabelError: the labels contradict themselves or the images.
         StorageError: the disk refuses.
     """
-    out = config.folder
+    out = output_folder(config)
     fresh = not out.exists()
     lock = out / ".prepare.lock"
     scratch = out / ".prepare"
@@ -90,7 +90,7 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
         paths, workers=config.workers, max_pixels=config.max_pixels, thumbnails=scratch / "thumbnails.npy"
     )
     quarantined = _quarantined(listing, inspected)
-    _write_quarantine(scratch, config.folder, quarantined)
+    _write_quarantine(scratch, output_folder(config), quarantined)
     usable = np.array([item.reason is None for item in inspected], dtype=bool)
     _refuse_unusable(config, len(paths), int(usable.sum()), quarantined)
 
@@ -108,10 +108,10 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
     metrics = _metrics(counts, audit, time.monotonic() - began)
     report = {"counts": counts, "notes": _image_notes(listing, inspected), "source": dict(listing.notes),
               "digest": manifest.digest, "config": _plain(config), "seconds": round(metrics["seconds"], 3)}  # fmt: skip
-    written = [_write_json(scratch, config.folder, name, content) for name, content in
+    written = [_write_json(scratch, output_folder(config), name, content) for name, content in
                (("report.json", report), ("audit.json", audit))]  # fmt: skip
-    written.extend(write_manifest(manifest, config.folder))
-    for path in (*written, config.folder / "quarantine.csv"):
+    written.extend(write_manifest(manifest, output_folder(config)))
+    for path in (*written, output_folder(config) / "quarantine.csv"):
         observer.artifact(path, "prepare")
     observer.finished("prepare", metrics)
     return manifest
@@ -141,7 +141,7 @@ def _quarantined(listing: Listing, inspected: Sequence[Inspected]) -> list[tuple
 
 
 def _refuse_unusable(config: PrepareConfig, total: int, usable: int, quarantined: Sequence[tuple[str, str]]) -> None:
-    where = f"see {config.folder / 'quarantine.csv'}"
+    where = f"see {output_folder(config) / 'quarantine.csv'}"
     first = f"first {quarantined[0][0]}: {quarantined[0][1]}" if quarantined else ""
     if not usable:
         raise DataError(f"none of the {total} images in {config.root} can be used, {first}; {where}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dermonas.data.config import PrepareConfig
+from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.errors import ConfigError
 
 
@@ -51,10 +51,18 @@ def test_impossible_settings(settings: dict[str, Any], message: str) -> None:
 def test_a_data_set_without_a_name_gets_one(source: Any, root: str | None, name: str) -> None:
     config = PrepareConfig(source=source, root=None if root is None else Path(root))
     assert config.dataset == name
-    assert config.folder == Path("data") / name
+    assert config.out == output_folder(config) == Path("data") / name
 
 
 def test_default_is_the_embedded_phantom() -> None:
     config = PrepareConfig()
     assert config.source == "phantom"
     assert config.split_sizes == (0.80, 0.05, 0.15)
+
+
+def test_the_command_line_reads_it() -> None:
+    from jsonargparse import auto_cli
+
+    arguments = ["--source", "isic", "--root", "/images", "--split_sizes", "[0.7, 0.1, 0.2]", "--strict", "true"]
+    config = auto_cli(PrepareConfig, as_positional=False, args=arguments)
+    assert config == PrepareConfig(source="isic", root=Path("/images"), split_sizes=(0.7, 0.1, 0.2), strict=True)

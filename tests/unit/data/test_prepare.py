@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dermonas.data import prepare as prepare_module
-from dermonas.data.config import PrepareConfig
+from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.data.manifest import read_manifest
 from dermonas.data.prepare import prepare
 from dermonas.errors import DataError, LabelError, StorageError
@@ -53,12 +53,12 @@ Config = Callable[..., PrepareConfig]
 
 
 def _json(config: PrepareConfig, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((config.folder / name).read_text())
+    content: dict[str, Any] = json.loads((output_folder(config) / name).read_text())
     return content
 
 
 def _quarantine(config: PrepareConfig) -> dict[str, str]:
-    with (config.folder / "quarantine.csv").open() as file:
+    with (output_folder(config) / "quarantine.csv").open() as file:
         return {Path(row["path"]).name: row["reason"] for row in csv.DictReader(file)}
 
 
@@ -80,7 +80,7 @@ def test_thin_road(make_isic: Make, config: Config) -> None:
     settings = config(make_isic(lesions=[f"L{index // 2}" for index in range(30)]))
     recorder = Recorder()
     manifest = prepare(settings, recorder)
-    assert read_manifest(settings.folder).digest == manifest.digest
+    assert read_manifest(output_folder(settings)).digest == manifest.digest
     assert manifest.classes == ("MEL", "NV", "BCC")
     assert manifest.frame["group"].nunique() == 15
     assert manifest.frame.groupby("group")["split"].nunique().max() == 1
@@ -93,7 +93,7 @@ def test_thin_road(make_isic: Make, config: Config) -> None:
     assert metrics["train"] + metrics["validation"] + metrics["test"] == 30
     assert metrics["largest_group"] == 2
     assert _quarantine(settings) == {}
-    left = sorted(path.name for path in settings.folder.iterdir())
+    left = sorted(path.name for path in output_folder(settings).iterdir())
     assert left == ["audit.json", "manifest.json", "manifest.parquet", "quarantine.csv", "report.json"]
 
 
@@ -165,7 +165,7 @@ def test_strict_fails_and_leaves_the_earlier_manifest(make_isic: Make, config: C
     settings = config(root, strict=True)
     with pytest.raises(DataError, match=r"1 images are quarantined, first .*ISIC_0000007\.jpg: zero-byte file; see"):
         prepare(settings, Silent())
-    assert read_manifest(settings.folder).digest == before
+    assert read_manifest(output_folder(settings)).digest == before
     assert list(_quarantine(settings)) == ["ISIC_0000007.jpg"]
     assert len(prepare(config(root), Silent()).frame) == 29
 
@@ -178,14 +178,14 @@ def test_nothing_usable(tmp_path: Path, config: Config) -> None:
     settings = config(root, "folder")
     with pytest.raises(DataError, match=r"none of the 3 images in .* can be used, first 0\.jpg: not an image"):
         prepare(settings, Silent())
-    assert sorted(path.name for path in settings.folder.iterdir()) == ["quarantine.csv"]
+    assert sorted(path.name for path in output_folder(settings).iterdir()) == ["quarantine.csv"]
 
 
 def test_a_listing_error_leaves_no_folder_behind(tmp_path: Path, config: Config) -> None:
     settings = config(tmp_path / "gone")
     with pytest.raises(DataError, match="is not a folder"):
         prepare(settings, Silent())
-    assert not settings.folder.exists()
+    assert not output_folder(settings).exists()
 
 
 def test_label_fault_reaches_the_caller(make_isic: Make, config: Config) -> None:
@@ -263,7 +263,7 @@ def test_an_overlap_between_splits_is_an_error(
     settings = config(make_isic(lesions=[f"L{index // 5}" for index in range(30)]))
     with pytest.raises(DataError, match=r"group L\d and \d+ more lie in more than one split"):
         prepare(settings, Silent())
-    assert not (settings.folder / "manifest.json").exists()
+    assert not (output_folder(settings) / "manifest.json").exists()
 
 
 def test_official_search_images_are_transductive_and_in_no_split(make_isic: Make, config: Config) -> None:
@@ -327,11 +327,11 @@ def test_out_that_cannot_be_a_folder(make_isic: Make, config: Config, tmp_path: 
 
 def test_left_over_of_a_killed_prepare_is_removed(make_isic: Make, config: Config) -> None:
     settings = config(make_isic())
-    (settings.folder / ".prepare").mkdir(parents=True)
-    (settings.folder / ".prepare" / "thumbnails.npy").write_bytes(b"half")
-    (settings.folder / ".prepare.lock").touch()  # a lock file without an owner
+    (output_folder(settings) / ".prepare").mkdir(parents=True)
+    (output_folder(settings) / ".prepare" / "thumbnails.npy").write_bytes(b"half")
+    (output_folder(settings) / ".prepare.lock").touch()  # a lock file without an owner
     prepare(settings, Silent())
-    assert not [path for path in settings.folder.iterdir() if path.name.startswith(".")]
+    assert not [path for path in output_folder(settings).iterdir() if path.name.startswith(".")]
 
 
 def test_counts_as_sizes(make_isic: Make, config: Config) -> None:
