@@ -1,1 +1,1 @@
-"""search"""
+"""Search: samplers, the study, pruning. The only importer of optuna."""

@@ -1,0 +1,151 @@
+"""The settings of `search`, with the papers' values beside them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from dermonas.contrastive.heads import Projection
+from dermonas.contrastive.nce import Nce
+from dermonas.data.views import Preset
+from dermonas.errors import ConfigError
+from dermonas.objective.contrastive import ContrastiveSettings, Negatives, Precision
+from dermonas.search.samplers import NAMES
+from dermonas.space.darts import DartsSpace
+from dermonas.space.encoding import EncodingName
+
+Mode = Literal["paper", "modern"]
+Pruner = Literal["none", "median"]
+
+# What `mode` decides where the recipe is silent (DESIGN 3).
+_BY_MODE: dict[str, dict[str, Any]] = {
+    "paper": {"encoding": "first2", "pruner": "none"},
+    "modern": {"encoding": "pairs", "pruner": "median"},
+}
+
+# The paper's search, data set aside (spec/csnas.md 4.1, 4.2 and 10).
+PAPER: dict[str, Any] = {
+    "epochs": 10, "batch_size": 150, "learning_rate": 0.001, "momentum": 0.9, "temperature": 0.07, "balance": 0.5,
+    "width": 128, "projection": "linear", "nce": "infonce", "negatives": "memory", "views": "paper", "resolution": 32,
+    "layers": 8, "sampler": "tpe", "tpe": "paper", "encoding": "first2", "pruner": "none", "images": None,
+}  # fmt: skip
+PAPER_BY_DATASET: dict[str, dict[str, Any]] = {
+    "cifar10": {"trials": 500, "channels": 32},
+    "isic2019": {"trials": 120, "channels": 16},
+    "imagenet": {"trials": 120, "channels": 32, "nodes": 5},
+}
+
+# These may change when a study goes on: they bound or place the work and do not change a score.
+_FREE = ("trials", "max_failures", "threads", "storage", "study", "data")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What to search, and how; see `objective.contrastive.ContrastiveSettings` for the objective's keys.
+
+    Attributes:
+        data: Folder that prepare wrote; None is the recipe's own, prepared first when it is missing.
+        trials: Distinct genotypes to evaluate, over all resumptions of the study.
+        epochs: Passes over the search set per genotype.
+        sampler: "tpe" or "random".
+        tpe: TPE preset: "paper" (20 start-ups, 20,000 candidates, gamma .2) or "code" (20, 24, .25).
+        study: Study name; empty is made from recipe, data digest, nodes, sampler and seed.
+        storage: Optuna storage URL.
+        seed: Seed of proposals, weights, order, views and negatives.
+        nodes: Intermediate nodes of a cell, 4 or 5.
+        mode: "paper" or "modern"; decides `encoding` and `pruner` where they are not set, and what the sampler learns
+            from.
+        encoding: "first2", "all" or "pairs"; None is the mode's.
+        pruner: "none" or "median"; None is the mode's.
+        zero_start: Whether trial 0 proposes the all-zero theta.
+        max_failures: Failed trials that the study tolerates.
+        images: Use that many images of the search set, drawn by seed; None is all.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads; 0 is torch's default.
+    """
+
+    data: Path | None = None
+    trials: int = 20
+    epochs: int = 10
+    sampler: str = "tpe"
+    tpe: str = "paper"
+    study: str = ""
+    storage: str = "sqlite:///studies.db"
+    seed: int = 0
+    nodes: int = 5
+    mode: Mode = "modern"
+    encoding: EncodingName | None = None
+    pruner: Pruner | None = None
+    zero_start: bool = False
+    max_failures: int = 10
+    images: int | None = None
+    batch_size: int = 150
+    learning_rate: float = 0.001
+    momentum: float = 0.9
+    temperature: float = 0.07
+    balance: float = 0.5
+    width: int = 128
+    projection: Projection = "linear"
+    nce: Nce = "infonce"
+    negatives: Negatives = "memory"
+    views: Preset = "paper"
+    resolution: int = 32
+    channels: int = 32
+    layers: int = 8
+    precision: Precision = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for key, least in (("trials", 1), ("max_failures", 0), ("threads", 0), ("seed", 0)):
+            if getattr(self, key) < least:
+                raise ConfigError(f"{key} is {getattr(self, key)}, must be at least {least}")
+        if self.images is not None and self.images < 4:
+            raise ConfigError(f"images is {self.images}, must be at least 4, or null for all")
+        if self.sampler not in NAMES:
+            raise ConfigError(f"sampler is {self.sampler!r}, must be one of {', '.join(NAMES)}")
+        if self.mode not in _BY_MODE:
+            raise ConfigError(f"mode is {self.mode!r}, must be one of {', '.join(_BY_MODE)}")
+        for key, value in _BY_MODE[self.mode].items():
+            if getattr(self, key) is None:
+                object.__setattr__(self, key, value)
+        if "://" not in self.storage:
+            raise ConfigError(f"storage is {self.storage!r}, must be a database URL such as sqlite:///studies.db")
+        space_of(self)
+        objective_settings(self)
+
+
+# Functions and not methods: jsonargparse makes a subcommand of every public member of a class.
+
+
+def space_of(config: SearchConfig) -> DartsSpace:
+    """Return the searched space."""
+    assert config.encoding is not None
+    return DartsSpace(nodes=config.nodes, encoding=config.encoding)
+
+
+def objective_settings(config: SearchConfig) -> ContrastiveSettings:
+    """Return the objective's share of the settings."""
+    return ContrastiveSettings(**{field.name: getattr(config, field.name) for field in fields(ContrastiveSettings)})
+
+
+def identity(config: SearchConfig, data_digest: str, device: str) -> dict[str, Any]:
+    """Return what a study's scores depend on; a study goes on only under an equal identity."""
+    kept = {key: value for key, value in asdict(config).items() if key not in _FREE}
+    return {**kept, "device": device, "data_digest": data_digest}
+
+
+def study_name(config: SearchConfig, recipe: str, data_digest: str) -> str:
+    """Return the configured study name, or the default one."""
+    return config.study or f"{recipe}-{data_digest[:8]}-n{config.nodes}-{config.sampler}-s{config.seed}"
+
+
+def deviations(config: SearchConfig, dataset: str) -> dict[str, dict[str, Any]]:
+    """Return every setting that differs from the paper's search, as {key: {"paper": ..., "here": ...}}."""
+    paper = {**PAPER, **PAPER_BY_DATASET.get(dataset, {})}
+    return {
+        key: {"paper": value, "here": getattr(config, key)}
+        for key, value in paper.items()
+        if getattr(config, key) != value
+    }

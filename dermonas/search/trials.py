@@ -1,0 +1,75 @@
+"""One trial as the study stores it, as events tell it, and while it is being scored."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from dermonas.events import Observer, Silent, TrialEvent
+from dermonas.search.owner import me
+from dermonas.search.samplers.history import DUPLICATE, THETA
+from dermonas.search.study import OWNER, RESULT
+from dermonas.space.darts import DartsSpace
+from dermonas.space.domain import Theta
+
+
+def theta_of(trial: FrozenTrial) -> Theta | None:
+    """Return a stored trial's theta, None if it died before storing it."""
+    stored = trial.user_attrs.get(THETA)
+    return None if stored is None else tuple(json.loads(stored))
+
+
+def kind_of(trial: FrozenTrial) -> str:
+    """Return "complete", "duplicate", "pruned", "failed" or "running"."""
+    if trial.state == TrialState.COMPLETE:
+        return "duplicate" if trial.user_attrs.get(DUPLICATE) is True else "complete"
+    return {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, "running")
+
+
+def event_of(trial: FrozenTrial, space: DartsSpace) -> TrialEvent:
+    """Describe a stored trial as the event that observers got when it ended."""
+    theta, kind = theta_of(trial), kind_of(trial)
+    result = trial.user_attrs.get(RESULT, {})
+    info = {key: value for key, value in result.items() if key not in ("epochs", "seconds", "digest")}
+    if theta is not None:
+        info |= {"theta": list(theta), "genotype": space.genotype(theta).to_dict()}
+    return TrialEvent(
+        number=trial.number,
+        state=kind,
+        digest=result.get("digest", "" if theta is None else space.digest(theta)),
+        value=trial.value if kind in ("complete", "duplicate") else None,
+        epochs=tuple(result.get("epochs", ())),
+        seconds=float(result.get("seconds", 0.0)),
+        info=info,
+    )
+
+
+@dataclass
+class Reporter(Silent):
+    """Passes a candidate's epochs to the study and the outer observer, and prunes."""
+
+    trial: optuna.Trial
+    outer: Observer
+    reported: set[int]
+    seconds: dict[str, float]
+    epochs: list[float] = field(default_factory=list)
+
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Store the value and a heartbeat, tell the observer, and raise TrialPruned when the pruner says so."""
+        start = time.perf_counter()
+        self.epochs.append(metrics["score"])
+        if epoch not in self.reported:  # Optuna ignores a second report at a step (an earlier attempt's)
+            self.trial.report(metrics["score"], epoch)
+        self.trial.set_user_attr(OWNER, me())
+        prune = self.trial.should_prune()
+        stored = time.perf_counter()
+        self.outer.epoch(number, epoch, metrics)
+        self.seconds["store"] += stored - start
+        self.seconds["observe"] += time.perf_counter() - stored
+        if prune:
+            raise optuna.TrialPruned
