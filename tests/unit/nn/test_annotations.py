@@ -1,0 +1,91 @@
+"""The shape annotations of nn and contrastive are true: checked by jaxtyping and beartype in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+SCRIPT = '''
+import sys
+from jaxtyping import install_import_hook
+with install_import_hook(["dermonas.nn", "dermonas.contrastive"], "beartype.beartype"):
+    import dermonas.nn.auxiliary, dermonas.nn.measure
+    from dermonas.contrastive import nce
+    from dermonas.contrastive.heads import ProjectionHeads
+    from dermonas.contrastive.memory import MemoryBank
+    from dermonas.nn.network import Network
+    from dermonas.nn.droppath import DropPath
+    from dermonas.nn.operations import FactorizedReduce
+import torch
+from dermonas.space import zoo
+
+trunk = Network(zoo.load("DermoCSNAS_5"), stem="cifar", channels=4, layers=3)
+heads, bank = ProjectionHeads(trunk.features_out, 6), MemoryBank(5, 6)
+index = torch.arange(4)
+classifier = Network(zoo.load("DermoCSNAS_5"), stem="imagenet", channels=4, layers=3, classes=3, auxiliary=64)
+classifier.set_drop_path(0.2, torch.Generator())
+'''
+
+RIGHT = '''
+z = heads(trunk(torch.randn(4, 3, 8, 8)))
+combined = heads.combine([z, z])
+bank.fill(index, z); bank.begin_epoch(); bank.update(index, combined.detach())
+drawn = nce.draw_negatives(5, 3, torch.Generator())
+mask = nce.negative_mask(index, drawn)
+for kind in ("infonce", "pirl"):
+    nce.nce_loss(bank.rows[index], z, bank.rows[drawn], mask, 0.1, kind).mean().backward(retain_graph=True)
+logits, auxiliary = classifier(torch.randn(2, 3, 64, 64))
+classifier.features(torch.randn(2, 3, 64, 64))
+dermonas.nn.measure.measure(classifier, 64)
+dermonas.nn.measure.measure(trunk, 8)
+print("fine")
+'''
+
+WRONG = {
+    "greyscale image": "trunk(torch.randn(4, 1, 8, 8))",
+    "one image without a batch": "trunk.feature_maps(torch.randn(3, 8, 8))",
+    "uint8 image": "trunk(torch.zeros(4, 3, 8, 8, dtype=torch.uint8))",
+    "flat features": "FactorizedReduce(4, 4)(torch.randn(4, 4))",
+    "drop path of a matrix": "DropPath()(torch.randn(4, 4))",
+    "features as maps": "heads(torch.randn(4, trunk.features_out, 1, 1))",
+    "float index": "bank.fill(index.float(), torch.randn(4, 6))",
+    "other batch in the bank": "bank.update(index, torch.randn(3, 6))",
+    "anchor of another batch": "nce.nce_loss(torch.randn(3, 6), torch.randn(4, 6), torch.randn(5, 6), torch.ones(4, 5) > 0)",
+    "negatives of another width": "nce.nce_loss(torch.randn(4, 6), torch.randn(4, 6), torch.randn(5, 7), torch.ones(4, 5) > 0)",
+    "mask of integers": "nce.nce_loss(torch.randn(4, 6), torch.randn(4, 6), torch.randn(5, 6), torch.ones(4, 5).long())",
+    "transposed mask": "nce.nce_loss(torch.randn(4, 6), torch.randn(4, 6), torch.randn(5, 6), torch.ones(5, 4) > 0)",
+}
+
+
+@pytest.fixture(scope="module")
+def checked() -> subprocess.CompletedProcess[str]:
+    """Run the right calls, then every wrong one; a wrong one that is accepted is printed."""
+    lines = [SCRIPT, RIGHT]
+    for name, call in WRONG.items():
+        lines += [
+            "try:",
+            f"    {call}",
+            "except Exception as error:",
+            f"    print('refused', {name!r}, type(error).__name__)",
+            "else:",
+            f"    print('accepted', {name!r})",
+        ]
+    # -I would hide the checkout; the working directory is the repository root instead.
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_right_shapes_pass(checked: subprocess.CompletedProcess[str]) -> None:
+    assert "fine" in checked.stdout.splitlines(), checked.stderr
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_shapes_are_refused_by_the_annotations(checked: subprocess.CompletedProcess[str], name: str) -> None:
+    assert f"refused {name} TypeCheckError" in checked.stdout.splitlines(), checked.stdout + checked.stderr
