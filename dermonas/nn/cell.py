@@ -13,7 +13,9 @@ from dermonas.nn.droppath import DropPath
 from dermonas.nn.operations import FactorizedReduce, ReLUConvBN, build_operation
 from dermonas.space import genotype as space
 
-Feature = Float[Tensor, "batch channels height width"]
+PrevPrev = Float[Tensor, "batch channels_prev_prev height_prev_prev width_prev_prev"]
+Prev = Float[Tensor, "batch channels_prev height_prev width_prev"]
+Output = Float[Tensor, "batch channels height width"]
 
 
 class Cell(nn.Module):
@@ -75,7 +77,7 @@ class Cell(nn.Module):
         preprocess = (self.preprocess0, self.preprocess1)
         return dead + [block for i, block in enumerate(preprocess) if i not in self.structure.live_sources]
 
-    def forward(self, prev_prev: Feature | None, prev: Feature | None) -> Feature:
+    def forward(self, prev_prev: PrevPrev | None, prev: Prev | None) -> Output:
         """Map the two previous outputs to (B, channels_out, H, W); an unread input may be None."""
         live_sources, live_nodes = self.structure.live_sources, self.structure.live_nodes
         states: list[Tensor | None] = [None, None]

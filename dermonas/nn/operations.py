@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from dermonas.errors import GenotypeError
 
-Feature = Float[Tensor, "batch channels height width"]
+Input = Float[Tensor, "batch channels_in height width"]
+Output = Float[Tensor, "batch channels_out height_out width_out"]
 
 
 class ReLUConvBN(nn.Sequential):
@@ -41,7 +42,7 @@ class FactorizedReduce(nn.Module):
         self.odd = nn.Conv2d(channels_in, channels_out - half, 1, stride=2, bias=False)
         self.bn = nn.BatchNorm2d(channels_out)
 
-    def forward(self, x: Feature) -> Feature:
+    def forward(self, x: Input) -> Output:
         """Map (B, Ci, H, W) to (B, Co, H/2, W/2)."""
         x = self.relu(x)
         return self.bn(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
@@ -54,7 +55,7 @@ class Zero(nn.Module):
         super().__init__()
         self.stride = stride
 
-    def forward(self, x: Feature) -> Feature:
+    def forward(self, x: Input) -> Output:
         """Map (B, C, H, W) to zeros of (B, C, H/stride, W/stride)."""
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
