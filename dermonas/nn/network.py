@@ -87,7 +87,7 @@ class Network(nn.Module):
         if auxiliary is not None and classes is not None:
             check_resolution(auxiliary, stem)
             self.auxiliary = AuxiliaryHead(auxiliary_channels, classes, stem, auxiliary // DIVISOR[stem])
-        self._live = self._live_outputs(layers)
+        self._live = self._live_outputs()
         for module in self.dead_modules():
             module.requires_grad_(False)
         if seed is not None:
@@ -114,15 +114,14 @@ class Network(nn.Module):
         )
         return channels, channels, True
 
-    def _live_outputs(self, layers: int) -> frozenset[int]:
+    def _live_outputs(self) -> frozenset[int]:
         """Indices of needed outputs: 0 and 1 are the stem's, 2 + k is cell k's."""
-        live = {layers + 1}
+        live = {len(self.cells) + 1}
         if self.auxiliary is not None:
             live.add(2 + self.reductions[1])
-        for k in reversed(range(layers)):
+        for k in reversed(range(len(self.cells))):
             if 2 + k in live:
-                sources = self.cells[k].structure.live_sources  # type: ignore[union-attr]
-                live |= {k + source for source in sources}
+                live |= {k + source for source in self.cells[k].structure.live_sources}  # type: ignore[union-attr]
         return frozenset(live)
 
     def dead_modules(self) -> list[nn.Module]:

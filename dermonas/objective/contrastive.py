@@ -146,7 +146,7 @@ class ContrastiveObjective:
         """Build a candidate on the device, in train mode, channels-last."""
         with forked(self.settings.seed, "construction"):
             candidate = Candidate(genotype, self.settings, len(self.views))
-        candidate.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        candidate.to(memory_format=torch.channels_last)
         return candidate.to(self.device).train()
 
     def score(self, genotype: Genotype, observer: Observer, number: int = 0) -> Score:

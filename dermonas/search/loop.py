@@ -87,6 +87,7 @@ class Search:
         self.known: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
         self.seconds: dict[str, float] = dict.fromkeys(("propose", "score", "store", "observe"), 0.0)
+        self.device_seconds = 0.0
         self._in_a_row = 0
 
     def run(self) -> SearchResult:
@@ -216,6 +217,7 @@ class Search:
 
     def _count(self, event: TrialEvent) -> None:
         self.counts[event.state] += 1
+        self.device_seconds += event.info.get("device_seconds", 0.0)
         if event.state == "complete" and event.value is not None:
             self.known[event.digest] = event.value
 

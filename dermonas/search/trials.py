@@ -53,7 +53,7 @@ def event_of(trial: FrozenTrial, space: DartsSpace) -> TrialEvent:
 class Reporter(Silent):
     """Passes a candidate's epochs to the study and the outer observer, and prunes."""
 
-    trial: optuna.Trial
+    handle: optuna.Trial
     outer: Observer
     reported: set[int]
     seconds: dict[str, float]
@@ -64,9 +64,9 @@ class Reporter(Silent):
         start = time.perf_counter()
         self.epochs.append(metrics["score"])
         if epoch not in self.reported:  # Optuna ignores a second report at a step (an earlier attempt's)
-            self.trial.report(metrics["score"], epoch)
-        self.trial.set_user_attr(OWNER, me())
-        prune = self.trial.should_prune()
+            self.handle.report(metrics["score"], epoch)
+        self.handle.set_user_attr(OWNER, me())
+        prune = self.handle.should_prune()
         stored = time.perf_counter()
         self.outer.epoch(number, epoch, metrics)
         self.seconds["store"] += stored - start

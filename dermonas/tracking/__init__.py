@@ -1,1 +1,1 @@
-"""tracking"""
+"""MLflow: runs, artifacts and the observers that write to them."""

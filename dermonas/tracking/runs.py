@@ -1,0 +1,191 @@
+"""Tracked runs: one experiment a data set, one run an entry point, by MLflow's client API.
+
+Source: DESIGN 4. The tracking URI is MLflow's own (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db with
+artifacts under mlruns/ in the working folder).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient, get_tracking_uri
+from mlflow.tracking.context.registry import resolve_tags
+from sqlalchemy.exc import SQLAlchemyError
+
+from dermonas.data.manifest import Manifest
+from dermonas.errors import DermonasError, StorageError
+
+STAGE, ERROR = "dermonas.stage", "dermonas.error"
+PARENT = "mlflow.parentRunId"
+_MAX_TAG = 5000  # MLflow's limit for a tag's value, characters
+_MAX_PARAM = 6000
+_DIGEST = 36  # MLflow's limit for a data set's digest
+
+
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn a refusal of the tracking store or the artifact folder into one line."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StorageError(
+            f"MLflow tracking store {get_tracking_uri()} refused: {reason}; finished trials are kept in the study, "
+            "mend it (free space, permissions, server) and repeat the same command"
+        ) from error
+
+
+class Run:
+    """One MLflow run, written through the client API (no global active run)."""
+
+    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
+        self.client, self.id, self.experiment_id = client, run_id, experiment_id
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags; values become text of at most 5000 characters."""
+        with store_errors():
+            tags = [RunTag(key, str(value)[:_MAX_TAG]) for key, value in values.items()]
+            self.client.log_batch(self.id, tags=tags)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters that the run does not have yet.
+
+        `mlflow run` logs what it declares and is given under its own spelling; logging 1e-3 over 0.001
+        would be an error.
+        """
+        with store_errors():
+            present = self.client.get_run(self.id).data.params
+            new = [Param(k, str(v)[:_MAX_PARAM]) for k, v in values.items() if k not in present]
+            for start in range(0, len(new), 100):  # MLflow's limit of a batch
+                self.client.log_batch(self.id, params=new[start : start + 100])
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics at one step."""
+        now = int(time.time() * 1000)
+        with store_errors():
+            self.client.log_batch(self.id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Copy a file into the run's artifacts."""
+        with store_errors():
+            self.client.log_artifact(self.id, str(path), folder or None)
+
+    def document(self, name: str, content: Any) -> None:
+        """Store a JSON-able value as an artifact file, or text where `content` is text."""
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / name
+            path.write_text(content if isinstance(content, str) else json.dumps(content, indent=2) + "\n")
+            self.artifact(path)
+
+    def data(self, manifest: Manifest, folder: Path, context: str) -> None:
+        """Log the data set as an input, by its manifest digest."""
+        with store_errors():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # hints on schemas and sources, which are not for our readers
+                dataset = from_pandas(
+                    manifest.frame, source=str(folder), name=manifest.dataset, digest=manifest.digest[:_DIGEST]
+                )
+            tags = [InputTag("mlflow.data.context", context)]
+            self.client.log_inputs(self.id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+
+    def end(self, status: str = "FINISHED") -> None:
+        """Set the run's final status."""
+        with store_errors():
+            self.client.set_terminated(self.id, status)
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """Return the id of an experiment, made when absent.
+
+    Raises:
+        StorageError: The store refuses, or the experiment was deleted.
+    """
+    with store_errors():
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            return str(client.create_experiment(name))
+        if found.lifecycle_stage != "active":
+            raise StorageError(f"MLflow experiment {name!r} is deleted; restore it, or purge it with `mlflow gc`")
+        return str(found.experiment_id)
+
+
+@contextlib.contextmanager
+def tracked(experiment: str, stage: str, name: str, tags: Mapping[str, Any], *, adopt: bool = True) -> Iterator[Run]:
+    """Open a run and end it FINISHED, FAILED with the message as a tag, or KILLED on an interrupt.
+
+    Under `mlflow run`, the run it started is used when it stands in `experiment`; otherwise a run is
+    made there, and the other one is tagged as its launcher.
+
+    Args:
+        experiment: Experiment name, e.g. "dermonas/isic2019".
+        stage: Value of the tag dermonas.stage.
+        name: The run's name.
+        tags: Further tags.
+        adopt: Whether to use the run of `mlflow run`; False for a step that another one starts.
+    """
+    with store_errors():
+        client = MlflowClient()
+    where = experiment_id(client, experiment)
+    started = os.environ.get("MLFLOW_RUN_ID") if adopt else None
+    run: Run | None = None
+    with store_errors():
+        if started and client.get_run(started).info.experiment_id == where:
+            run = Run(client, started, where)
+            client.update_run(started, status="RUNNING", name=name)
+        else:
+            made = client.create_run(where, tags=resolve_tags(), run_name=name)
+            run = Run(client, made.info.run_id, where)
+            if started:
+                launcher = Run(client, started, "")
+                launcher.tags({STAGE: "launcher", "dermonas.run_id": run.id, "dermonas.experiment": experiment})
+    run.tags({STAGE: stage, **tags})
+    try:
+        yield run
+    except KeyboardInterrupt:
+        _end_quietly(run, "KILLED", "interrupted; the same command goes on where it stopped")
+        raise
+    except BaseException as error:
+        message = str(error) if isinstance(error, DermonasError) else f"{type(error).__name__}: {error}"
+        _end_quietly(run, "FAILED", message)
+        raise
+    run.end()
+
+
+def _end_quietly(run: Run, status: str, message: str) -> None:
+    """End a run that failed; a store that fails too must not hide the first error."""
+    with contextlib.suppress(StorageError):
+        run.tags({ERROR: message})
+    with contextlib.suppress(StorageError):
+        run.end(status)
+
+
+def note_failure(message: str) -> None:
+    """Tag the run that `mlflow run` started with an error that came before any run of ours."""
+    started = os.environ.get("MLFLOW_RUN_ID")
+    if started:
+        with contextlib.suppress(StorageError), store_errors():
+            MlflowClient().set_tag(started, ERROR, message[:_MAX_TAG])
+
+
+def download(run_id: str, artifact: str, folder: Path) -> Path:
+    """Fetch one artifact of a run.
+
+    Raises:
+        StorageError: No such run or artifact.
+    """
+    try:
+        return Path(MlflowClient().download_artifacts(run_id, artifact, str(folder)))
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StorageError(f"run {run_id} has no artifact {artifact} in {get_tracking_uri()}: {reason}") from error

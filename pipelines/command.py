@@ -1,0 +1,43 @@
+"""What all entry points share: logging to standard error, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from dermonas.errors import ConfigError, DermonasError
+from dermonas.tracking.runs import note_failure
+
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
+
+def command(work: Callable[[Sequence[str]], None]) -> int:
+    """Run an entry point on the process's arguments and return its exit code.
+
+    0 done; 1 an error, told in one line; 2 a wrong configuration, told in one line; 130 interrupted
+    (Ctrl-C or SIGTERM).
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for name in ("alembic", "mlflow", "optuna", "matplotlib", "PIL"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git still works
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        work(sys.argv[1:])
+    except DermonasError as error:
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr)
+        note_failure(message)
+        return 2 if isinstance(error, ConfigError) else 1
+    except KeyboardInterrupt:
+        print("interrupted: nothing finished is lost; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

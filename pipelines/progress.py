@@ -1,0 +1,73 @@
+"""Progress on standard error: a bar on a terminal, one line a trial elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+from dermonas.events import Silent, TrialEvent
+
+
+class SearchProgress(Silent):
+    """Shows distinct trials done, best score, rate and time left.
+
+    Args:
+        epochs: Epochs of a trial, for the running trial's share.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self.bar: tqdm[Any] | None = None
+        self.total = 0
+        self.done = 0
+        self.before = 0
+        self.start = time.monotonic()
+
+    def started(self, stage: str, total: int | None, info: Mapping[str, Any]) -> None:
+        """Begin at what earlier runs of the study have done."""
+        self.total, self.before = total or 0, int(info.get("distinct", 0))
+        self.done, self.start = self.before, time.monotonic()
+        if self.before:
+            print(f"study {info['study']}: going on after {self.before} distinct trials", file=sys.stderr)
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=self.before, unit="trial", dynamic_ncols=True, file=sys.stderr)
+
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Show the running trial."""
+        if self.bar is not None:
+            self.bar.set_description(f"trial {number} epoch {epoch + 1}/{self.epochs} {metrics['score']:.4f}")
+
+    def trial(self, event: TrialEvent) -> None:
+        """Advance on a distinct trial; duplicates, pruned and failed ones are only named."""
+        if event.state == "running":
+            return
+        best = event.info.get("best")
+        if event.state == "complete":
+            self.done += 1
+        if self.bar is not None:
+            self.bar.set_postfix_str("" if best is None else f"best {best:.4f}")
+            self.bar.update(event.state == "complete")
+        elif event.state != "duplicate":
+            print(self._line(event, best), file=sys.stderr, flush=True)
+
+    def _line(self, event: TrialEvent, best: float | None) -> str:
+        new = self.done - self.before
+        left = ""
+        if new and self.total > self.done:
+            seconds = (time.monotonic() - self.start) / new * (self.total - self.done)
+            left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+        value = "" if event.value is None else f" {event.value:.4f}"
+        shown = "" if best is None else f", best {best:.4f}"
+        return (
+            f"[{self.done}/{self.total}] trial {event.number} {event.state}{value} "
+            f"({event.digest[:8]}, {event.seconds:.1f} s){shown}{left}"
+        )
+
+    def finished(self, stage: str, metrics: Mapping[str, float]) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,130 @@
+"""Recipes: one YAML file of named settings for all entry points, overridden by the command line.
+
+A recipe has shared keys (dataset, data, seed, mode) and one section per entry point. Every section is
+checked whichever entry point reads it, so a misspelt key is found at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonargparse
+import yaml
+
+from dermonas.data.config import PrepareConfig
+from dermonas.errors import ConfigError
+from dermonas.search.config import SearchConfig
+from pipelines.describe_config import DescribeConfig
+
+Config = TypeVar("Config")
+
+STAGES: dict[str, type[Any]] = {"prepare": PrepareConfig, "search": SearchConfig, "describe": DescribeConfig}
+# A shared key and what each entry point calls it.
+SHARED: dict[str, dict[str, str]] = {
+    "dataset": {"prepare": "dataset"},
+    "data": {"prepare": "out", "search": "data"},
+    "seed": {"prepare": "seed", "search": "seed"},
+    "mode": {"search": "mode"},
+}
+DEFAULT = Path(__file__).parent / "recipes" / "phantom.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A recipe as read: the file's name, and each entry point's own values."""
+
+    name: str
+    path: Path
+    stages: Mapping[str, Mapping[str, Any]]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        ConfigError: If the file is missing, no YAML mapping, or has an unknown key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(sorted(p.name for p in DEFAULT.parent.glob("*.yaml")))
+        raise ConfigError(f"recipe {path}: {error.strerror}; recipes in {DEFAULT.parent}: {known}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"recipe {path} must be a mapping of keys, not {type(content).__name__}")
+    _known(path, "", content, {*SHARED, *STAGES})
+    stages: dict[str, dict[str, Any]] = {}
+    for stage, config in STAGES.items():
+        section = content.get(stage) or {}
+        if not isinstance(section, dict):
+            raise ConfigError(f"recipe {path}: {stage} must be a mapping of keys")
+        _known(path, f"{stage}.", section, {field.name for field in dataclasses.fields(config)})
+        shared = {names[stage]: content[key] for key, names in SHARED.items() if stage in names and key in content}
+        stages[stage] = {**shared, **section}
+    return Recipe(path.stem, path, stages)
+
+
+def _known(path: Path, prefix: str, content: Mapping[str, Any], allowed: set[str]) -> None:
+    for key in content:
+        if key not in allowed:
+            close = difflib.get_close_matches(str(key), sorted(allowed), n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(sorted(allowed))}"
+            raise ConfigError(f"recipe {path}: unknown key '{prefix}{key}'; {hint}")
+
+
+def read_config(stage: str, argv: Sequence[str]) -> tuple[Any, Recipe, frozenset[str]]:
+    """Read an entry point's configuration: recipe, then command line.
+
+    Args:
+        stage: Name of the entry point.
+        argv: Arguments without the program's name: `--config FILE` and `--key value` in any order.
+
+    Returns:
+        The validated configuration, the recipe, and the keys that the command line set.
+
+    Raises:
+        ConfigError: One line that names the key, the value and what is allowed.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path, default=DEFAULT)
+    found, rest = first.parse_known_args(list(argv))
+    recipe = read_recipe(found.config)
+    config = parse(STAGES[stage], recipe.stages[stage], rest, stage)
+    given = {word.split("=")[0][2:] for word in rest if word.startswith("--")}
+    return config, recipe, frozenset(given)
+
+
+def parse(kind: type[Config], defaults: Mapping[str, Any], argv: Sequence[str], stage: str) -> Config:
+    """Build a configuration dataclass from a recipe's values and command-line words."""
+    parser = jsonargparse.ArgumentParser(prog=f"python -m pipelines.{stage}", exit_on_error=False)
+    parser.add_argument("--config", type=str, help="recipe, a YAML file (default: the phantom recipe)")
+    parser.add_class_arguments(kind, as_group=False)
+    try:
+        parser.set_defaults(dict(defaults))
+        values = parser.parse_args(list(argv)).as_dict()
+    except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise ConfigError(_one_line(str(error))) from error
+    values.pop("config")
+    return kind(**values)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Return a configuration as YAML-able values, paths as text."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _one_line(message: str) -> str:
+    """Keep a parser's message, drop its layout."""
+    return " ".join(part.strip(" -") for part in message.splitlines() if part.strip())
