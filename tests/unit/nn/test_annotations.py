@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
-SCRIPT = '''
+SCRIPT = """
 import sys
 from jaxtyping import install_import_hook
 with install_import_hook(["dermonas.nn", "dermonas.contrastive"], "beartype.beartype"):
@@ -22,6 +22,7 @@ with install_import_hook(["dermonas.nn", "dermonas.contrastive"], "beartype.bear
     from dermonas.nn.droppath import DropPath
     from dermonas.nn.operations import FactorizedReduce
 import torch
+from torch import ones, randn
 from dermonas.space import zoo
 
 trunk = Network(zoo.load("DermoCSNAS_5"), stem="cifar", channels=4, layers=3)
@@ -29,9 +30,9 @@ heads, bank = ProjectionHeads(trunk.features_out, 6), MemoryBank(5, 6)
 index = torch.arange(4)
 classifier = Network(zoo.load("DermoCSNAS_5"), stem="imagenet", channels=4, layers=3, classes=3, auxiliary=64)
 classifier.set_drop_path(0.2, torch.Generator())
-'''
+"""
 
-RIGHT = '''
+RIGHT = """
 z = heads(trunk(torch.randn(4, 3, 8, 8)))
 combined = heads.combine([z, z])
 bank.fill(index, z); bank.begin_epoch(); bank.update(index, combined.detach())
@@ -44,21 +45,21 @@ classifier.features(torch.randn(2, 3, 64, 64))
 dermonas.nn.measure.measure(classifier, 64)
 dermonas.nn.measure.measure(trunk, 8)
 print("fine")
-'''
+"""
 
 WRONG = {
-    "greyscale image": "trunk(torch.randn(4, 1, 8, 8))",
-    "one image without a batch": "trunk.feature_maps(torch.randn(3, 8, 8))",
+    "greyscale image": "trunk(randn(4, 1, 8, 8))",
+    "one image without a batch": "trunk.feature_maps(randn(3, 8, 8))",
     "uint8 image": "trunk(torch.zeros(4, 3, 8, 8, dtype=torch.uint8))",
-    "flat features": "FactorizedReduce(4, 4)(torch.randn(4, 4))",
-    "drop path of a matrix": "DropPath()(torch.randn(4, 4))",
-    "features as maps": "heads(torch.randn(4, trunk.features_out, 1, 1))",
-    "float index": "bank.fill(index.float(), torch.randn(4, 6))",
-    "other batch in the bank": "bank.update(index, torch.randn(3, 6))",
-    "anchor of another batch": "nce.nce_loss(torch.randn(3, 6), torch.randn(4, 6), torch.randn(5, 6), torch.ones(4, 5) > 0)",
-    "negatives of another width": "nce.nce_loss(torch.randn(4, 6), torch.randn(4, 6), torch.randn(5, 7), torch.ones(4, 5) > 0)",
-    "mask of integers": "nce.nce_loss(torch.randn(4, 6), torch.randn(4, 6), torch.randn(5, 6), torch.ones(4, 5).long())",
-    "transposed mask": "nce.nce_loss(torch.randn(4, 6), torch.randn(4, 6), torch.randn(5, 6), torch.ones(5, 4) > 0)",
+    "flat features": "FactorizedReduce(4, 4)(randn(4, 4))",
+    "drop path of a matrix": "DropPath()(randn(4, 4))",
+    "features as maps": "heads(randn(4, trunk.features_out, 1, 1))",
+    "float index": "bank.fill(index.float(), randn(4, 6))",
+    "other batch in the bank": "bank.update(index, randn(3, 6))",
+    "anchor of another batch": "nce.nce_loss(randn(3, 6), randn(4, 6), randn(5, 6), ones(4, 5) > 0)",
+    "negatives of another width": "nce.nce_loss(randn(4, 6), randn(4, 6), randn(5, 7), ones(4, 5) > 0)",
+    "mask of integers": "nce.nce_loss(randn(4, 6), randn(4, 6), randn(5, 6), ones(4, 5).long())",
+    "transposed mask": "nce.nce_loss(randn(4, 6), randn(4, 6), randn(5, 6), ones(5, 4) > 0)",
 }
 
 

@@ -51,7 +51,8 @@ def check_gradients(genotype: Genotype, stem: Stem, layers: int) -> None:
     # The reference computes all that is built: what its autograd does not reach is dead.
     mirror = {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
     slow = reference.forward(genotype, mirror, x, layers, stem, training=True)
-    gradients = dict(zip(mirror, torch.autograd.grad((slow * weights).sum(), mirror.values(), allow_unused=True)))
+    found = torch.autograd.grad((slow * weights).sum(), list(mirror.values()), allow_unused=True)
+    gradients = dict(zip(mirror, found, strict=True))
     # Float32 sums in another order, amplified by batch norm over as few as two values.
     torch.testing.assert_close(out, slow, rtol=1e-3, atol=1e-3)
     for name, parameter in network.named_parameters():
@@ -187,9 +188,7 @@ def test_a_random_edge_acts_exactly_when_live(space: DartsSpace, data: st.DataOb
     genotype = data.draw(genotypes(space))
     kind, i, j = data.draw(st.sampled_from(every_change(genotype)))
     old = getattr(genotype, kind).nodes[i][j].operation
-    changed = with_edge(
-        genotype, kind, i, j, data.draw(st.sampled_from([op for op in PRIMITIVES[1:] if op != old]))
-    )
+    changed = with_edge(genotype, kind, i, j, data.draw(st.sampled_from([op for op in PRIMITIVES[1:] if op != old])))
     x = images(16, dtype=torch.float64)
     with torch.no_grad():
         base, out = build(genotype).double()(x), build(changed).double()(x)

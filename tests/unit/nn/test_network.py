@@ -6,18 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from dermonas.errors import ConfigError
+from dermonas.errors import ConfigError, GenotypeError
 from dermonas.nn.auxiliary import AuxiliaryHead
 from dermonas.nn.network import Network, Stem, check_resolution
 from dermonas.nn.operations import FactorizedReduce, Zero, build_operation
-from dermonas.errors import GenotypeError
 from dermonas.space import zoo
 
 
 def build(stem: Stem = "cifar", classes: int | None = 3, auxiliary: int | None = None, layers: int = 6) -> Network:
-    return Network(
-        zoo.load("DermoCSNAS_5"), stem=stem, channels=4, layers=layers, classes=classes, auxiliary=auxiliary
-    )
+    return Network(zoo.load("DermoCSNAS_5"), stem=stem, channels=4, layers=layers, classes=classes, auxiliary=auxiliary)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +118,7 @@ def test_features_feed_the_classifier() -> None:
 
 
 def test_state_dict_round_trip() -> None:
-    network, other = build(), Network(
-        zoo.load("DermoCSNAS_5"), stem="cifar", channels=4, layers=6, classes=3, seed=7
-    )
+    network, other = build(), Network(zoo.load("DermoCSNAS_5"), stem="cifar", channels=4, layers=6, classes=3, seed=7)
     x = torch.randn(4, 3, 8, 8)
     network.train()(x)
     assert not torch.equal(network.eval()(x), other.eval()(x))
@@ -155,7 +150,6 @@ def test_none_is_zeros_of_the_right_shape_and_grid() -> None:
 def test_factorized_reduce_sees_every_other_pixel_of_both_diagonals() -> None:
     block = FactorizedReduce(1, 3).eval()
     assert [block.even.out_channels, block.odd.out_channels] == [1, 2]
-    x = torch.zeros(1, 1, 4, 4, requires_grad=True)
     with torch.no_grad():
         for conv in (block.even, block.odd):
             conv.weight.fill_(1.0)
