@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from dermonas.space.genotype import Genotype
 
 Negatives = Literal["memory", "batch"]
 Precision = Literal["auto", "float32", "bfloat16"]
+_CHOICES = {"projection": Projection, "nce": Nce, "negatives": Negatives, "views": Preset, "precision": Precision}
 
 
 @dataclass(frozen=True)
@@ -73,17 +74,22 @@ class ContrastiveSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "channels", "width"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{key} {getattr(self, key)} must be at least 1")
+        for key, least in (("epochs", 1), ("width", 1), ("layers", 3)):
+            if getattr(self, key) < least:
+                raise ConfigError(f"{key} {getattr(self, key)} must be at least {least}")
+        if self.channels < 2 or self.channels % 2:
+            raise ConfigError(f"channels {self.channels} must be even and at least 2")
         if self.batch_size < 2:
             raise ConfigError(f"batch_size {self.batch_size} must be at least 2, or there are no negatives")
         for key in ("learning_rate", "temperature"):
-            if not getattr(self, key) > 0:
-                raise ConfigError(f"{key} {getattr(self, key)} must be greater than 0")
+            if not 0 < getattr(self, key) < math.inf:
+                raise ConfigError(f"{key} {getattr(self, key)} must be finite and greater than 0")
         for key, top in (("momentum", 1.0), ("balance", 1.0)):
             if not 0 <= getattr(self, key) <= top:
                 raise ConfigError(f"{key} {getattr(self, key)} must lie in [0, {top:g}]")
+        for key, kind in _CHOICES.items():
+            if getattr(self, key) not in get_args(kind):
+                raise ConfigError(f"{key} {getattr(self, key)!r} is unknown; use one of {', '.join(get_args(kind))}")
         check_resolution(self.resolution, "cifar")
 
 
