@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,10 +77,9 @@ def checked() -> subprocess.CompletedProcess[str]:
             "else:",
             f"    print('accepted', {name!r})",
         ]
-    # -I would hide the checkout; the working directory is the repository root instead.
-    return subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "\n".join(lines)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_right_shapes_pass(checked: subprocess.CompletedProcess[str]) -> None:
