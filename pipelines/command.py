@@ -15,7 +15,7 @@ from dermonas.tracking.runs import note_failure
 INTERRUPTED = 130  # the shell's code for Ctrl-C
 
 
-def command(work: Callable[[Sequence[str]], None]) -> int:
+def command(stage: str, work: Callable[[Sequence[str]], None]) -> int:
     """Run an entry point on the process's arguments and return its exit code.
 
     0 done; 1 an error, told in one line; 2 a wrong configuration, told in one line; 130 interrupted
@@ -31,7 +31,7 @@ def command(work: Callable[[Sequence[str]], None]) -> int:
     except DermonasError as error:
         message = " ".join(str(error).split())
         print(f"error: {message}", file=sys.stderr)
-        note_failure(message)
+        note_failure(stage, message)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("interrupted: nothing finished is lost; the same command goes on", file=sys.stderr)

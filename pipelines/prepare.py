@@ -50,4 +50,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    sys.exit(command("prepare", main))

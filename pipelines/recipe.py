@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,24 +58,24 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigError(f"recipe {path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"recipe {path} must be a mapping of keys, not {type(content).__name__}")
-    _known(path, "", content, {*SHARED, *STAGES})
+    _known(f"recipe {path}", "", content, {*SHARED, *STAGES})
     stages: dict[str, dict[str, Any]] = {}
     for stage, config in STAGES.items():
         section = content.get(stage) or {}
         if not isinstance(section, dict):
             raise ConfigError(f"recipe {path}: {stage} must be a mapping of keys")
-        _known(path, f"{stage}.", section, {field.name for field in dataclasses.fields(config)})
+        _known(f"recipe {path}", f"{stage}.", section, {field.name for field in dataclasses.fields(config)})
         shared = {names[stage]: content[key] for key, names in SHARED.items() if stage in names and key in content}
         stages[stage] = {**shared, **section}
     return Recipe(path.stem, path, stages)
 
 
-def _known(path: Path, prefix: str, content: Mapping[str, Any], allowed: set[str]) -> None:
-    for key in content:
+def _known(where: str, prefix: str, keys: Iterable[str], allowed: set[str]) -> None:
+    for key in keys:
         if key not in allowed:
             close = difflib.get_close_matches(str(key), sorted(allowed), n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(sorted(allowed))}"
-            raise ConfigError(f"recipe {path}: unknown key '{prefix}{key}'; {hint}")
+            raise ConfigError(f"{where}: unknown key '{prefix}{key}'; {hint}")
 
 
 def read_config(stage: str, argv: Sequence[str]) -> tuple[Any, Recipe, frozenset[str]]:
@@ -95,8 +95,9 @@ def read_config(stage: str, argv: Sequence[str]) -> tuple[Any, Recipe, frozenset
     first.add_argument("--config", type=Path, default=DEFAULT)
     found, rest = first.parse_known_args(list(argv))
     recipe = read_recipe(found.config)
+    given = {word.split("=")[0][2:] for word in rest if word.startswith("--")} - {"help"}
+    _known("command line", "--", given, {field.name for field in dataclasses.fields(STAGES[stage])})
     config = parse(STAGES[stage], recipe.stages[stage], rest, stage)
-    given = {word.split("=")[0][2:] for word in rest if word.startswith("--")}
     return config, recipe, frozenset(given)
 
 

@@ -152,4 +152,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(command(main))
+    sys.exit(command("search", main))

@@ -11,8 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dermonas.nn.initialise import initialise
-
 Projection = Literal["linear", "mlp"]
 
 
@@ -31,14 +29,12 @@ class ProjectionHeads(nn.Module):
         views: M, the views of an image (paper 2).
         kind: "linear" (one layer with bias, as in the authors' code) or "mlp" (one hidden ReLU layer,
             as the paper's word says).
-        seed: Weights are initialised from (seed, module path).
     """
 
-    def __init__(self, features: int, width: int = 128, views: int = 2, kind: Projection = "linear", seed: int = 0):
+    def __init__(self, features: int, width: int = 128, views: int = 2, kind: Projection = "linear") -> None:
         super().__init__()
         self.image = _head(features, width, kind)
         self.views = _head(views * width, width, kind)
-        initialise(self, seed)
 
     def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch width"]:
         """Project the features of single images: g."""

@@ -21,6 +21,7 @@ from dermonas.data.views import Preset, Views
 from dermonas.errors import ConfigError
 from dermonas.events import Observer
 from dermonas.imaging.normalise import IMAGENET_MEAN, IMAGENET_STD
+from dermonas.nn.initialise import initialise
 from dermonas.nn.measure import measure
 from dermonas.nn.network import Network, check_resolution
 from dermonas.objective.score import NotFinite, Score
@@ -106,7 +107,8 @@ class Candidate(nn.Module):
         self.trunk = Network(
             genotype, stem="cifar", channels=settings.channels, layers=settings.layers, seed=settings.seed
         )
-        self.heads = ProjectionHeads(self.trunk.features_out, settings.width, 2, settings.projection, settings.seed)
+        self.heads = ProjectionHeads(self.trunk.features_out, settings.width, 2, settings.projection)
+        initialise(self.heads, settings.seed)
         self.bank = MemoryBank(images, settings.width)
         # A search normalises by batch statistics throughout, so running ones are not kept; this also
         # keeps the bank's first, gradient-free pass from moving them (a defect of the papers' code).

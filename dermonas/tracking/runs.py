@@ -90,12 +90,11 @@ class Run:
 
     def data(self, manifest: Manifest, folder: Path, context: str) -> None:
         """Log the data set as an input, by its manifest digest."""
-        with store_errors():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # hints on schemas and sources, which are not for our readers
-                dataset = from_pandas(
-                    manifest.frame, source=str(folder), name=manifest.dataset, digest=manifest.digest[:_DIGEST]
-                )
+        with store_errors(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # hints on schemas and sources, which are not for our readers
+            dataset = from_pandas(
+                manifest.frame, source=str(folder), name=manifest.dataset, digest=manifest.digest[:_DIGEST]
+            )
             tags = [InputTag("mlflow.data.context", context)]
             self.client.log_inputs(self.id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
 
@@ -170,12 +169,14 @@ def _end_quietly(run: Run, status: str, message: str) -> None:
         run.end(status)
 
 
-def note_failure(message: str) -> None:
-    """Tag the run that `mlflow run` started with an error that came before any run of ours."""
+def note_failure(stage: str, message: str) -> None:
+    """Tag the run that `mlflow run` started with an error, which may have come before any run of ours."""
     started = os.environ.get("MLFLOW_RUN_ID")
     if started:
         with contextlib.suppress(StorageError), store_errors():
-            MlflowClient().set_tag(started, ERROR, message[:_MAX_TAG])
+            launcher = Run(MlflowClient(), started, "")
+            tags = launcher.client.get_run(started).data.tags
+            launcher.tags({ERROR: message, **({} if STAGE in tags else {STAGE: stage})})
 
 
 def download(run_id: str, artifact: str, folder: Path) -> Path:

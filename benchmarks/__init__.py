@@ -1,0 +1,1 @@
+"""Benchmarks: runnable, printed as ratios measured alternately in one run, never timed tests."""
