@@ -33,6 +33,8 @@ class SearchTracker:
     def __init__(self, run: Run, study: str, uid: str, tags: Mapping[str, Any]) -> None:
         self.run, self.study, self.uid, self.shared = run, study, uid, dict(tags)
         self.children: dict[int, Run] = {}
+        self.logged: set[tuple[int, int]] = set()  # (trial, epoch) that this process wrote
+        self.last = 0  # number of the last trial, the parent's step
         run.tags({STUDY: study, "dermonas.study_id": uid})
 
     def adopt(self, trials: Iterable[TrialEvent]) -> None:
@@ -49,6 +51,7 @@ class SearchTracker:
         known = {int(child.data.tags[TRIAL]): child for child in self._runs("trial")}
         best = float("inf")
         for event in trials:
+            self.last = max(self.last, event.number)
             if event.state == "duplicate":
                 continue
             child = known.get(event.number)
@@ -100,6 +103,7 @@ class SearchTracker:
 
     def trial(self, event: TrialEvent) -> None:
         """Open or end a child, and bring the parent's best and counts up to date."""
+        self.last = max(self.last, event.number)
         if event.state == "running":
             with store_errors():
                 self.run.client.update_run(self._child(event).id, status="RUNNING")
@@ -116,7 +120,8 @@ class SearchTracker:
     def _finish_child(self, event: TrialEvent) -> None:
         child, info = self._child(event), event.info
         for epoch, score in enumerate(event.epochs):
-            child.metrics({"search/score": score}, epoch)
+            if (event.number, epoch) not in self.logged:
+                child.metrics({"search/score": score}, epoch)
         metrics = {"search/seconds": event.seconds}
         for key, name, unit in (
             ("device_seconds", "search/device_seconds", 1.0),
@@ -140,11 +145,12 @@ class SearchTracker:
         """Log a child's score as it trains."""
         if number in self.children:
             self.children[number].metrics({f"search/{key}": value for key, value in metrics.items()}, epoch)
+            self.logged.add((number, epoch))
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Keep a file with the parent run."""
         self.run.artifact(path, folder)
 
     def finished(self, stage: str, metrics: Mapping[str, float]) -> None:
-        """Log the stage's final figures."""
-        self.run.metrics(metrics)
+        """Log the stage's final figures, at the last trial's step: best-so-far stays a curve from trial 0."""
+        self.run.metrics(metrics, self.last)
