@@ -58,9 +58,8 @@ class Zygote:
         return json.loads(self.process.stdout.readline())
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(10)
+        self.process.kill()  # an orderly exit would take it seconds to forget all it imported
+        self.process.wait()
 
 
 @dataclass
