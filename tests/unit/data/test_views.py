@@ -187,14 +187,15 @@ def test_no_global_generator_moves_or_matters() -> None:
     views = make("paper")
     views.begin_epoch(0)
     expected = views.pair(torch.arange(6))[1]
-    torch.manual_seed(99)
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    views.begin_epoch(0)
-    assert torch.equal(views.pair(torch.arange(6))[1], expected)
-    views.original(torch.arange(6))
-    assert torch.equal(torch.get_rng_state(), states[0])
-    assert random.getstate() == states[1]
-    assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(99)
+        states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        views.begin_epoch(0)
+        assert torch.equal(views.pair(torch.arange(6))[1], expected)
+        views.original(torch.arange(6))
+        assert torch.equal(torch.get_rng_state(), states[0])
+        assert random.getstate() == states[1]
+        assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
 
 
 @pytest.mark.parametrize(

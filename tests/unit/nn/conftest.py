@@ -1,4 +1,7 @@
-"""One thread a test: tiny tensors gain nothing from more, and threads that share cores wait for each other."""
+"""One thread and one seed a test.
+
+Tiny tensors gain nothing from more threads, and threads that share cores wait for each other.
+"""
 
 from collections.abc import Iterator
 
@@ -7,8 +10,10 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def one_thread_one_seed() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
     torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""One thread a test, and the networks' slow reference, which stands beside their tests, on the import path.
+"""One thread and one seed a test, and the networks' slow reference (it stands beside their tests) on the import path.
 
 Tiny tensors gain nothing from more threads, and threads that share cores wait for each other.
 """
@@ -14,8 +14,10 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "nn"))
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
+def one_thread_one_seed() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
     torch.set_num_threads(before)
