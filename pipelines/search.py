@@ -105,6 +105,7 @@ def run(config: SearchConfig, recipe: Recipe) -> tuple[str, SearchResult]:
             observer.adopt(event_of(trial, space) for trial in study.get_trials(deepcopy=False))
             objective = ContrastiveObjective(images, objective_settings(config), device)
             both = Fanout([observer, SearchProgress(config.epochs)])
+            guess = chance(objective.settings, len(images))
             search = Search(
                 study,
                 space,
@@ -116,12 +117,12 @@ def run(config: SearchConfig, recipe: Recipe) -> tuple[str, SearchResult]:
             )
             result = search.run()
             with tempfile.TemporaryDirectory() as scratch:
-                write_report(study, space, result, Path(scratch), both)
+                write_report(study, space, result, Path(scratch), both, guess)
         both.finished(
             "search",
             {
                 "search/best_score": result.value,
-                "search/chance": chance(objective_settings(config), len(images)),
+                **({} if guess is None else {"search/chance": guess}),
                 "search/images": len(images),
                 "search/device_seconds": search.device_seconds,
                 **{f"search/{kind}": count for kind, count in result.counts.items()},

@@ -94,8 +94,10 @@ class ContrastiveSettings:
         check_resolution(self.resolution, "cifar")
 
 
-def chance(settings: ContrastiveSettings, images: int) -> float:
-    """Return the InfoNCE of embeddings that tell nothing: log(1 + K)."""
+def chance(settings: ContrastiveSettings, images: int) -> float | None:
+    """Return the score of embeddings that tell nothing, log(1 + K) for InfoNCE; None for the two-term loss."""
+    if settings.nce == "pirl":
+        return None
     return math.log(1 + min(2 * (settings.batch_size - 1), images - 1))
 
 

@@ -8,19 +8,22 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.trial import TrialState, create_trial
 
 from dermonas.events import Observer, TrialEvent
-from dermonas.search.loop import SearchResult, event_of
-from dermonas.search.samplers.history import distributions
+from dermonas.search.loop import SearchResult
+from dermonas.search.plots import write_history, write_importance
+from dermonas.search.trials import event_of
 from dermonas.space.darts import DartsSpace
 from dermonas.space.drawing import draw
 
-_ENOUGH = 5  # distinct scores below which an importance would be noise
-
 
 def write_report(
-    study: optuna.Study, space: DartsSpace, result: SearchResult, folder: Path, observer: Observer
+    study: optuna.Study,
+    space: DartsSpace,
+    result: SearchResult,
+    folder: Path,
+    observer: Observer,
+    chance: float | None = None,
 ) -> None:
     """Write the report's files to `folder` and announce each as an artifact.
 
@@ -30,6 +33,7 @@ def write_report(
         result: Its best genotype.
         folder: An existing folder.
         observer: Told of each file.
+        chance: Score of embeddings that tell nothing, for the history plot.
     """
     genotype = folder / "genotype.json"
     content = {
@@ -49,8 +53,11 @@ def write_report(
     table = folder / "trials.parquet"
     trials_frame(events).to_parquet(table, index=False)
     observer.artifact(table)
-    for path in write_plots(events, space, folder):
-        observer.artifact(path, "plots")
+    history, importance = folder / "history.html", folder / "importance.html"
+    write_history(events, history, chance)
+    observer.artifact(history, "plots")
+    if write_importance(events, space, importance):
+        observer.artifact(importance, "plots")
 
 
 def trials_frame(events: list[TrialEvent]) -> pd.DataFrame:
@@ -71,46 +78,3 @@ def trials_frame(events: list[TrialEvent]) -> pd.DataFrame:
         for event in events
     ]
     return pd.DataFrame(rows)
-
-
-def position_labels(space: DartsSpace) -> list[str]:
-    """Return a readable name of each position of theta, e.g. "normal 0 <- c_{k-2}" or "reduce 2 sources"."""
-    one_cell = []
-    for node in range(space.nodes):
-        if space.encoding == "pairs":
-            one_cell += [f"node {node} {part}" for part in ("sources", "lower op", "upper op")]
-        else:
-            sources = ["c_{k-2}", "c_{k-1}", *(f"node {i}" for i in range(node))]
-            one_cell += [f"node {node} from {source}" for source in sources]
-    return [f"{cell} {label}" for cell in ("normal", "reduce") for label in one_cell]
-
-
-def write_plots(events: list[TrialEvent], space: DartsSpace, folder: Path) -> list[Path]:
-    """Write the optimisation history and, from five distinct trials on, the positions' importance, as HTML."""
-    scored = [event for event in events if event.state in ("complete", "duplicate") and event.value is not None]
-    # Optuna plots parameters, the store keeps theta as one attribute: rebuild the study in memory,
-    # without the positions that have one choice only.
-    ranges = dict(zip(position_labels(space), distributions(space.choices).values(), strict=True))
-    free = {label: kind for label, kind in ranges.items() if len(kind.choices) > 1}
-    mirror = optuna.create_study(direction="minimize")
-    for event in scored:
-        theta = dict(zip(ranges, event.info["theta"], strict=True))
-        params = {label: theta[label] for label in free}
-        mirror.add_trial(
-            create_trial(state=TrialState.COMPLETE, value=event.value, params=params, distributions=dict(free))
-        )
-    history = folder / "history.html"
-    figure = optuna.visualization.plot_optimization_history(mirror, target_name="contrastive loss (lower is better)")
-    figure.update_layout(title="Best score by trial", template="plotly_white")
-    figure.write_html(history, include_plotlyjs=True)
-    written = [history]
-    if len({event.value for event in scored}) >= _ENOUGH:
-        importance = folder / "importance.html"
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        figure = optuna.visualization.plot_param_importances(
-            mirror, evaluator=evaluator, target_name="contrastive loss"
-        )
-        figure.update_layout(title="Which edges decide the score (fANOVA)", template="plotly_white", height=900)
-        figure.write_html(importance, include_plotlyjs=True)
-        written.append(importance)
-    return written
