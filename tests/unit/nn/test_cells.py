@@ -72,7 +72,7 @@ def check_gradients(genotype: Genotype, stem: Stem, layers: int) -> None:
 
 
 @pytest.mark.parametrize("space", reference.SPACES, ids=lambda space: space.name)
-@settings(deadline=None, max_examples=7, derandomize=True)
+@settings(deadline=None, max_examples=5, derandomize=True)
 @given(data=st.data())
 def test_any_genotype_trains_what_is_live(space: DartsSpace, data: st.DataObject) -> None:
     genotype = data.draw(genotypes(space))
