@@ -24,6 +24,8 @@ def command(stage: str, work: Callable[[Sequence[str]], None]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     for name in ("alembic", "mlflow", "optuna", "matplotlib", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Prints a traceback of each refused write, which `store_errors` tells in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git still works
     signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import tempfile
 import time
 import warnings
@@ -21,6 +22,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient, get_tracking_uri
 from mlflow.tracking.context.registry import resolve_tags
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from dermonas.data.manifest import Manifest
@@ -30,6 +32,7 @@ STAGE, ERROR = "dermonas.stage", "dermonas.error"
 PARENT = "mlflow.parentRunId"
 _MAX_TAG = 5000  # MLflow's limit for a tag's value, characters
 _MAX_PARAM = 6000
+_BUSY_SECONDS = 20.0  # another process may be writing
 _DIGEST = 36  # MLflow's limit for a data set's digest
 
 
@@ -104,6 +107,25 @@ class Run:
             self.client.set_terminated(self.id, status)
 
 
+def connected() -> MlflowClient:
+    """Return a client of the tracking store.
+
+    Raises:
+        StorageError: The store refuses. An SQLite file is tried first: of a damaged one or one that
+            cannot be opened MLflow makes ten attempts in two minutes, for a server's sake.
+    """
+    uri = get_tracking_uri()
+    with store_errors():
+        if uri.startswith("sqlite:") and (file := make_url(uri).database):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as database:
+                    database.execute("select count(*) from sqlite_master")
+            except sqlite3.Error as error:
+                raise OSError(f"{file}: {error}") from error
+        return MlflowClient()
+
+
 def experiment_id(client: MlflowClient, name: str) -> str:
     """Return the id of an experiment, made when absent.
 
@@ -133,8 +155,7 @@ def tracked(experiment: str, stage: str, name: str, tags: Mapping[str, Any], *, 
         tags: Further tags.
         adopt: Whether to use the run of `mlflow run`; False for a step that another one starts.
     """
-    with store_errors():
-        client = MlflowClient()
+    client = connected()
     where = experiment_id(client, experiment)
     started = os.environ.get("MLFLOW_RUN_ID") if adopt else None
     run: Run | None = None
@@ -174,7 +195,7 @@ def note_failure(stage: str, message: str) -> None:
     started = os.environ.get("MLFLOW_RUN_ID")
     if started:
         with contextlib.suppress(StorageError), store_errors():
-            launcher = Run(MlflowClient(), started, "")
+            launcher = Run(connected(), started, "")
             tags = launcher.client.get_run(started).data.tags
             launcher.tags({ERROR: message, **({} if STAGE in tags else {STAGE: stage})})
 
@@ -186,7 +207,7 @@ def download(run_id: str, artifact: str, folder: Path) -> Path:
         StorageError: No such run or artifact.
     """
     try:
-        return Path(MlflowClient().download_artifacts(run_id, artifact, str(folder)))
+        return Path(connected().download_artifacts(run_id, artifact, str(folder)))
     except (MlflowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise StorageError(f"run {run_id} has no artifact {artifact} in {get_tracking_uri()}: {reason}") from error
