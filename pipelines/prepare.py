@@ -16,15 +16,14 @@ from pipelines.command import command
 from pipelines.recipe import plain, read_config
 
 
-def run(config: PrepareConfig, recipe: str, *, adopt: bool = True) -> Manifest:
+def run(config: PrepareConfig, *, adopt: bool = True) -> Manifest:
     """Prepare a data set as a tracked run.
 
     Args:
         config: The settings.
-        recipe: The recipe's name, for the run's.
         adopt: Whether to use the run that `mlflow run` started; False when another entry point calls.
     """
-    with tracked(f"dermonas/{config.dataset}", "prepare", f"prepare-{recipe}", {}, adopt=adopt) as tracker:
+    with tracked(f"dermonas/{config.dataset}", "prepare", f"prepare-{config.dataset}", {}, adopt=adopt) as tracker:
         tracker.params(plain(config))
         tracker.document("config.yaml", yaml.safe_dump(plain(config)))
         manifest = prepare(config, RunObserver(tracker))
@@ -44,8 +43,8 @@ def run(config: PrepareConfig, recipe: str, *, adopt: bool = True) -> Manifest:
 
 def main(argv: Sequence[str]) -> None:
     """Read the configuration, prepare, and print the folder and the manifest's digest."""
-    config, recipe, _ = read_config("prepare", argv)
-    manifest = run(config, recipe.name)
+    config, _, _ = read_config("prepare", argv)
+    manifest = run(config)
     print(f"{output_folder(config)} {manifest.digest}")
 
 

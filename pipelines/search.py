@@ -48,7 +48,7 @@ def prepared(config: SearchConfig, recipe: Recipe) -> tuple[Manifest, Path]:
         folder = output_folder(settings)
         if not (folder / "manifest.json").exists():
             print(f"{folder} is not prepared yet: preparing it from {recipe.path} first", file=sys.stderr)
-            return prepare.run(settings, recipe.name, adopt=False), folder
+            return prepare.run(settings, adopt=False), folder
     elif not (folder / "manifest.json").exists():
         raise DataError(
             f"{folder} holds files but no manifest.json; give the folder that prepare wrote, or run "
