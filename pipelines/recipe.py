@@ -107,8 +107,8 @@ def parse(kind: type[Config], defaults: Mapping[str, Any], argv: Sequence[str], 
     parser.add_argument("--config", type=str, help="recipe, a YAML file (default: the phantom recipe)")
     parser.add_class_arguments(kind, as_group=False)
     try:
-        parser.set_defaults(dict(defaults))
-        values = parser.parse_args(list(argv)).as_dict()
+        recipe = parser.parse_object(dict(defaults))  # defaults that are only set are not checked
+        values = parser.parse_args(list(argv), namespace=recipe).as_dict()
     except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(_one_line(str(error))) from error
     values.pop("config")
