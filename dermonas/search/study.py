@@ -55,12 +55,15 @@ def database_file(url: str) -> Path | None:
     """Return the file of an SQLite URL, None for a server or an in-memory database.
 
     Raises:
-        ConfigError: If `url` is no database URL.
+        ConfigError: If `url` is no database URL, or its driver is not installed.
     """
     try:
         parsed = make_url(url)
+        parsed.get_dialect().import_dbapi()
     except SQLAlchemyError as error:
         raise ConfigError(f"storage is {url!r}, must be a database URL such as sqlite:///studies.db") from error
+    except ImportError as error:
+        raise ConfigError(f"storage is {_shown(url)!r}, but its driver is not installed: {error}") from error
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
     return Path(str(parsed.database))
