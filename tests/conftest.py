@@ -23,6 +23,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+# Before torch is imported anywhere: on a busy machine threads that wait for each other cost a hundredfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "pipelines" / "recipes" / "tiny.yaml"
 ENVIRONMENT = {
@@ -267,9 +270,7 @@ def tables(shared: Path) -> Path:
 
 
 @pytest.fixture
-def make_place(
-    tmp_path: Path, zygote: Zygote, phantoms: Path, tables: Path
-) -> Iterator[Callable[..., Place]]:
+def make_place(tmp_path: Path, zygote: Zygote, phantoms: Path, tables: Path) -> Iterator[Callable[..., Place]]:
     """Return a function that makes a working folder; processes still running at the end are killed."""
     places: list[Place] = []
 
