@@ -227,7 +227,6 @@ def once(shared: Path, name: str, make: Callable[[Path], None]) -> Path:
         target = shared / name
         if not target.exists():
             fresh = shared / f"{name}.making"
-            shutil.rmtree(fresh, ignore_errors=True)
             make(fresh)
             fresh.rename(target)
     return target
@@ -255,22 +254,33 @@ def phantoms(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tables(shared: Path) -> Path:
-    """A folder with an mlflow.db and a studies.db that hold their tables and nothing else."""
+def study_tables(shared: Path) -> Path:
+    """A studies.db that holds Optuna's tables and nothing else."""
 
-    def make(folder: Path) -> None:
+    def make(file: Path) -> None:
         import optuna
+
+        optuna.storages.RDBStorage(f"sqlite:///{file}").engine.dispose()
+
+    return once(shared, "studies.db", make)
+
+
+@pytest.fixture(scope="session")
+def run_tables(shared: Path) -> Path:
+    """An mlflow.db that holds MLflow's tables and nothing else."""
+
+    def make(file: Path) -> None:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        folder.mkdir()
-        SqlAlchemyStore(f"sqlite:///{folder}/mlflow.db", str(folder / "mlruns")).engine.dispose()
-        optuna.storages.RDBStorage(f"sqlite:///{folder}/studies.db").engine.dispose()
+        SqlAlchemyStore(f"sqlite:///{file}", str(shared / "mlruns")).engine.dispose()
 
-    return once(shared, "tables", make)
+    return once(shared, "mlflow.db", make)
 
 
 @pytest.fixture
-def make_place(tmp_path: Path, zygote: Zygote, phantoms: Path, tables: Path) -> Iterator[Callable[..., Place]]:
+def make_place(
+    tmp_path: Path, zygote: Zygote, phantoms: Path, run_tables: Path, study_tables: Path
+) -> Iterator[Callable[..., Place]]:
     """Return a function that makes a working folder; processes still running at the end are killed."""
     places: list[Place] = []
 
@@ -279,8 +289,8 @@ def make_place(tmp_path: Path, zygote: Zygote, phantoms: Path, tables: Path) -> 
         work.mkdir(exist_ok=True)
         log = tmp_path / f"log-{len(places)}"
         log.mkdir()
-        for name in ("mlflow.db", "studies.db"):
-            shutil.copy(tables / name, work / name)
+        for file in (run_tables, study_tables):
+            shutil.copy(file, work)
         places.append(Place(work, phantoms, zygote, log))
         return places[-1]
 

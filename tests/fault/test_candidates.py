@@ -62,7 +62,7 @@ def test_a_diverging_learning_rate_fails_trials_and_no_more(place, plain):
     assert "learning_rate" in done.last
 
 
-def small_search(folder, tables, seed, observer=None):
+def small_search(folder, study_tables, seed, observer=None):
     """A real search of two trials in this process; return what it found."""
     images = np.random.default_rng(3).integers(0, 256, (8, 20, 20, 3), dtype=np.uint8)
     settings = ContrastiveSettings(
@@ -70,7 +70,7 @@ def small_search(folder, tables, seed, observer=None):
     )
     space = DartsSpace(4, "pairs")
     sampler = samplers.make("tpe", space, seed)
-    shutil.copy(tables / "studies.db", folder)
+    shutil.copy(study_tables, folder)
     url = f"sqlite:///{folder}/studies.db"
     with opened(url, f"seed {seed}", {"seed": seed}, sampler, make_pruner("none", 1)) as study:
         objective = ContrastiveObjective(images, settings, torch.device("cpu"))
@@ -81,18 +81,18 @@ def small_search(folder, tables, seed, observer=None):
         return [(t.user_attrs["theta"], t.value) for t in study.get_trials(deepcopy=False)]
 
 
-def test_a_search_leaves_the_global_random_numbers_alone(tmp_path, tables):
+def test_a_search_leaves_the_global_random_numbers_alone(tmp_path, study_tables):
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    small_search(tmp_path, tables, 0)
+    small_search(tmp_path, study_tables, 0)
     assert random.getstate() == states[0]
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), states[1], strict=True))  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
-def test_two_searches_in_one_process_are_independent(tmp_path, tables):
+def test_two_searches_in_one_process_are_independent(tmp_path, study_tables):
     for name in ("alone", "nested", "inner"):
         (tmp_path / name).mkdir()
-    alone = small_search(tmp_path / "alone", tables, 0)
+    alone = small_search(tmp_path / "alone", study_tables, 0)
     inner: list[object] = []
 
     class Nested(Silent):
@@ -101,7 +101,7 @@ def test_two_searches_in_one_process_are_independent(tmp_path, tables):
         def epoch(self, number, epoch, metrics):
             torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002
             if not inner:
-                inner.append(small_search(tmp_path / "inner", tables, 1))
+                inner.append(small_search(tmp_path / "inner", study_tables, 1))
 
-    assert small_search(tmp_path / "nested", tables, 0, Nested()) == alone
+    assert small_search(tmp_path / "nested", study_tables, 0, Nested()) == alone
     assert inner[0] != alone

@@ -69,12 +69,8 @@ def test_the_command_line_outranks_the_recipe_and_shared_keys_reach_their_stages
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(arguments, says, place):
-    if arguments == ["--device", "cuda"]:
-        patch = "import torch; torch.cuda.is_available = lambda: False"
-    else:
-        patch = ""
     before = sorted(place.folder.iterdir())
-    done = place.search(*arguments, patch=patch)
+    done = place.search(*arguments, patch="import torch; torch.cuda.is_available = lambda: False")
     assert done.code == 2, done.err
     assert done.out == ""
     assert done.err.count("\n") == 1
