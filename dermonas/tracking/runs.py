@@ -32,8 +32,6 @@ STAGE, ERROR = "dermonas.stage", "dermonas.error"
 PARENT = "mlflow.parentRunId"
 _MAX_TAG = 5000  # MLflow's limit for a tag's value, characters
 _MAX_PARAM = 6000
-# Without it MLflow's page opens an experiment on traces of language models.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _BUSY_SECONDS = 20.0  # another process may be writing
 _DIGEST = 36  # MLflow's limit for a data set's digest
 
@@ -137,11 +135,9 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     with store_errors():
         found = client.get_experiment_by_name(name)
         if found is None:
-            return str(client.create_experiment(name, tags=_KIND))
+            return str(client.create_experiment(name))
         if found.lifecycle_stage != "active":
             raise StorageError(f"MLflow experiment {name!r} is deleted; restore it, or purge it with `mlflow gc`")
-        for key in _KIND.keys() - found.tags.keys():  # made by `mlflow run --experiment-name`
-            client.set_experiment_tag(found.experiment_id, key, _KIND[key])
         return str(found.experiment_id)
 
 
