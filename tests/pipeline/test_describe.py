@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, clean_environment
+from workplace import ROOT
 
 KEYS = {"parameters", "dead_parameters", "multiply_adds", "latency_ms", "genotype", "digest"}
 
 
-def test_dermocsnas_5_as_the_command_line_prints_it(tmp_path):
-    command = [
-        *(sys.executable, "-m", "pipelines.describe", "--genotype", "DermoCSNAS_5", "--layers", "18"),
-        *("--channels", "48", "--classes", "8", "--stem", "imagenet"),
-    ]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+def test_dermocsnas_5_as_the_command_line_prints_it(place):
+    done = place.run(
+        "describe", "--genotype", "DermoCSNAS_5", "--layers", "18", "--channels", "48", "--classes", "8",
+        "--stem", "imagenet",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert done.out.count("\n") == 1
+    found = json.loads(done.out)
     assert found.keys() >= KEYS
     assert found["parameters"] == 4151648
     assert found["dead_parameters"] > 0  # the reduction cell's node 0
     assert found["latency_ms"] > 0
-    drawings = [tmp_path / path for path in found["drawings"]]
+    drawings = [place.folder / path for path in found["drawings"]]
     assert len(drawings) == 4
     assert all(path.stat().st_size > 1000 for path in drawings)
     assert {path.suffix for path in drawings} == {".svg", ".png"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from conftest import ROOT, TINY
+from workplace import ROOT, TINY
 
 from dermonas.errors import ConfigError
 from dermonas.search.config import deviations

@@ -11,7 +11,7 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from conftest import TINY, clean_environment
+from workplace import TINY, clean_environment
 
 from dermonas.data.manifest import read_manifest
 from dermonas.space import zoo
@@ -185,7 +185,8 @@ def test_a_run_that_mlflow_started_elsewhere_becomes_a_launcher(place):
     client = place.client
     started = client.create_run(client.create_experiment("elsewhere"), tags={"mlflow.source.type": "PROJECT"})
     arguments = place.small("--trials", "1")
-    done = place.run("search", *arguments, MLFLOW_RUN_ID=started.info.run_id)
+    environment = {"MLFLOW_RUN_ID": started.info.run_id}
+    done = place.run("search", *arguments, environment=environment)
     assert done.code == 0, done.err
     (run,), (launcher,) = place.runs("search"), place.runs("launcher")
     assert launcher.info.run_id == started.info.run_id
@@ -193,16 +194,18 @@ def test_a_run_that_mlflow_started_elsewhere_becomes_a_launcher(place):
     assert client.get_experiment(run.info.experiment_id).name == "dermonas/phantom"
     assert run.info.status == "FINISHED"
 
-    refused = place.run("search", *arguments, "--epochs", "3", MLFLOW_RUN_ID=started.info.run_id)
+    refused = place.run("search", *arguments, "--epochs", "3", environment=environment)
     assert refused.code == 1
     launcher = client.get_run(started.info.run_id)
     assert launcher.data.tags["dermonas.error"] == refused.last.removeprefix("error: ")
 
 
-def test_mlflow_run_that_fails_says_why(place, shares):
-    done = mlflow_run(place, *shares, "trials=0")
-    assert done.returncode != 0
-    assert "error: trials is 0, must be at least 1" in done.stderr
+def test_a_run_that_mlflow_started_learns_why_its_command_was_refused(place):
+    # MLflow itself ends it FAILED, as the exit code is not 0.
+    client = place.client
+    started = client.create_run(client.create_experiment("dermonas/phantom"))
+    done = place.search("--trials", "0", environment={"MLFLOW_RUN_ID": started.info.run_id})
+    assert done.code == 2
     (run,) = place.runs("search")
-    assert run.info.status == "FAILED"
+    assert run.info.run_id == started.info.run_id
     assert run.data.tags["dermonas.error"] == "trials is 0, must be at least 1"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from conftest import TINY
 from PIL import Image
+from workplace import TINY
 
 from dermonas.data.manifest import read_manifest, write_manifest
 
