@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The searches of docs/results/search-on-real-images.md: TPE and random at equal trials on three data sets.
-# About 80 minutes on one core. Stop it when you like: the same command goes on where it stopped.
+# About an hour on one core. Stop it when you like: the same command goes on where it stopped.
 #   PYTHON=.venv/bin/python DATA=../shared/data bash benchmarks/search_on_real_images.sh
 # Runs, studies and prepared data go to the working folder's mlflow.db, studies.db and data/.
 set -euo pipefail
@@ -22,5 +22,5 @@ prepare cifar10 cifar cifar10_5k cifar10_5k
 prepare imagenette folder imagenette_900 imagenette_900
 for sampler in tpe random; do search mixed180 "$sampler" 32 600; done
 for folder in cifar10_5k imagenette_900; do
-    for sampler in tpe random; do search "$folder" "$sampler" 24 300; done
+    for sampler in tpe random; do search "$folder" "$sampler" 20 200; done
 done
