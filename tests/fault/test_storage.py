@@ -43,14 +43,14 @@ def check_refused(done, *words: str) -> None:
     assert done.err.count("error: ") == 1
 
 
-# Fills the disk in the middle of trial 1; where no disk of its own could be mounted, no file may grow any more.
+# Fills the disk in the middle of trial 1; where no disk of its own could be mounted, no file may grow large.
 FULL = """
 def at(number, epoch):
     if (number, epoch) == (1, 1):
         if not MOUNTED:
             import resource
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))  # the databases are larger
             return
         with open(FILLER, "wb", buffering=0) as file:
             for size in (1 << 16, 1 << 12, 1):
