@@ -1,0 +1,1 @@
+"""Heat maps: the exact CAM, Grad-CAM for any baseline, regions, faithfulness curves and figures."""
