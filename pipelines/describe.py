@@ -62,7 +62,7 @@ def describe(config: DescribeConfig) -> dict[str, object]:
 
 def main(argv: Sequence[str]) -> None:
     """Read the configuration and print the description."""
-    config, _, _ = read_config("describe", argv)
+    config, _ = read_config("describe", argv)
     print(json.dumps(describe(config)))
 
 

@@ -43,7 +43,7 @@ def run(config: PrepareConfig, *, adopt: bool = True) -> Manifest:
 
 def main(argv: Sequence[str]) -> None:
     """Read the configuration, prepare, and print the folder and the manifest's digest."""
-    config, _, _ = read_config("prepare", argv)
+    config, _ = read_config("prepare", argv)
     manifest = run(config)
     print(f"{output_folder(config)} {manifest.digest}")
 

@@ -78,7 +78,7 @@ def _known(where: str, prefix: str, keys: Iterable[str], allowed: set[str]) -> N
             raise ConfigError(f"{where}: unknown key '{prefix}{key}'; {hint}")
 
 
-def read_config(stage: str, argv: Sequence[str]) -> tuple[Any, Recipe, frozenset[str]]:
+def read_config(stage: str, argv: Sequence[str]) -> tuple[Any, Recipe]:
     """Read an entry point's configuration: recipe, then command line.
 
     Args:
@@ -86,7 +86,7 @@ def read_config(stage: str, argv: Sequence[str]) -> tuple[Any, Recipe, frozenset
         argv: Arguments without the program's name: `--config FILE` and `--key value` in any order.
 
     Returns:
-        The validated configuration, the recipe, and the keys that the command line set.
+        The validated configuration and the recipe.
 
     Raises:
         ConfigError: One line that names the key, the value and what is allowed.
@@ -98,7 +98,7 @@ def read_config(stage: str, argv: Sequence[str]) -> tuple[Any, Recipe, frozenset
     given = {word.split("=")[0][2:] for word in rest if word.startswith("--")} - {"help"}
     _known("command line", "--", given, {field.name for field in dataclasses.fields(STAGES[stage])})
     config = parse(STAGES[stage], recipe.stages[stage], rest, stage)
-    return config, recipe, frozenset(given)
+    return config, recipe
 
 
 def parse(kind: type[Config], defaults: Mapping[str, Any], argv: Sequence[str], stage: str) -> Config:

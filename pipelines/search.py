@@ -22,7 +22,7 @@ from dermonas.search import samplers
 from dermonas.search.config import SearchConfig, deviations, identity, objective_settings, space_of, study_name
 from dermonas.search.loop import Search, SearchResult
 from dermonas.search.report import write_report
-from dermonas.search.study import UID, make_pruner, opened, storage_errors
+from dermonas.search.study import UID, make_pruner, opened, storage_errors, without_password
 from dermonas.search.trials import event_of
 from dermonas.seeding import numpy_generator
 from dermonas.tracking.runs import Run, tracked
@@ -135,7 +135,7 @@ def run(config: SearchConfig, recipe: Recipe) -> tuple[str, SearchResult]:
 
 def _describe(tracker: Run, config: SearchConfig, recipe: Recipe, manifest: Manifest, folder: Path) -> None:
     """Log parameters, the whole configuration, deviations from the paper, and the data set."""
-    settings = plain(config)
+    settings = {**plain(config), "storage": without_password(config.storage)}
     tracker.params({**settings, "recipe": recipe.name})
     tracker.document("config.yaml", yaml.safe_dump(settings))
     tracker.document("deviations.json", deviations(config, manifest.dataset))
@@ -144,7 +144,7 @@ def _describe(tracker: Run, config: SearchConfig, recipe: Recipe, manifest: Mani
 
 def main(argv: Sequence[str]) -> None:
     """Read the configuration, search, and print the run id and the best genotype's digest."""
-    config, recipe, _ = read_config("search", argv)
+    config, recipe = read_config("search", argv)
     with storage_errors(config.storage):
         run_id, result = run(config, recipe)
     counts = ", ".join(f"{kind} {count}" for kind, count in result.counts.items())

@@ -101,8 +101,18 @@ class Search:
             self._count(event_of(trial, self.space))
         self.observer.started("search", self.trials, {**self.totals(), "study": self.study.study_name})
         while self.counts["complete"] < self.trials or orphan(self.study) is not None:
+            self._check_failures()
             self._one()
+        self._check_failures()
         return self.result()
+
+    def _check_failures(self) -> None:
+        if self.counts["failed"] > self.max_failures:
+            failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+            raise TooManyFailures(
+                f"{self.counts['failed']} trials failed, more than max_failures {self.max_failures}; "
+                f"the last: {failed[-1].user_attrs.get(RESULT, {}).get('error', 'unknown')}"
+            )
 
     def totals(self) -> dict[str, int]:
         """Return counts by kind; a pruned or failed trial is none of the distinct ones."""
@@ -205,11 +215,6 @@ class Search:
         self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
         self.seconds["store"] += time.perf_counter() - mark
         self._ended(event_of(self.study._storage.get_trial(trial._trial_id), self.space))
-        if self.counts["failed"] > self.max_failures:
-            raise TooManyFailures(
-                f"{self.counts['failed']} trials failed, more than max_failures {self.max_failures}; "
-                f"the last: {result.get('error', 'unknown')}"
-            )
 
     def _ended(self, event: TrialEvent) -> None:
         self._count(event)

@@ -46,7 +46,7 @@ def storage_errors(url: str) -> Iterator[None]:
             cause = cause.__cause__
         reason = " ".join(str(cause).split())
         raise StorageError(
-            f"study storage {_shown(url)} refused: {reason}; finished trials are kept, "
+            f"study storage {without_password(url)} refused: {reason}; finished trials are kept, "
             "mend it (free space, permissions, server) and repeat the same command"
         ) from error
 
@@ -63,7 +63,7 @@ def database_file(url: str) -> Path | None:
     except SQLAlchemyError as error:
         raise ConfigError(f"storage is {url!r}, must be a database URL such as sqlite:///studies.db") from error
     except ImportError as error:
-        raise ConfigError(f"storage is {_shown(url)!r}, but its driver is not installed: {error}") from error
+        raise ConfigError(f"storage is {without_password(url)!r}, but its driver is not installed: {error}") from error
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
     return Path(str(parsed.database))
@@ -159,6 +159,6 @@ def orphan(study: optuna.Study) -> FrozenTrial | None:
     return None
 
 
-def _shown(url: str) -> str:
-    """Return a storage URL without its password."""
+def without_password(url: str) -> str:
+    """Return a storage URL as it may be shown and logged."""
     return make_url(url).render_as_string(hide_password=True)

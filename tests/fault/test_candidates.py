@@ -35,6 +35,9 @@ def test_a_failing_candidate_fails_its_trial_and_too_many_the_search(place, fake
     (run,) = place.runs("search")
     assert run.info.status == "FAILED"
     assert run.data.tags["dermonas.error"] == message
+    again = place.search("--max_failures", "1", patch=fake + FAILING)
+    assert again.last == f"error: {message}"
+    assert len(place.trials()) == 3  # nothing was tried under the bound that is used up
     done = place.search("--max_failures", "2", patch=fake + FAILING)
     assert done.code == 0, done.err
     assert "(distinct 3, duplicate 0, pruned 0, failed 2)" in done.last

@@ -16,7 +16,12 @@ import pytest
 from dermonas.errors import ConfigError, StorageError, StudyBusy, StudyMismatch
 from dermonas.search.config import SearchConfig, deviations, identity, study_name
 from dermonas.search.owner import GRACE_SECONDS, alive, is_me, me
-from dermonas.search.study import database_file, storage_errors
+from dermonas.search.study import database_file, storage_errors, without_password
+
+
+def test_a_shown_url_has_no_password():
+    assert "secret" not in without_password("postgresql://me:secret@host:5432/studies")
+    assert without_password("sqlite:///studies.db") == "sqlite:///studies.db"
 
 
 def test_this_process_lives_and_is_me():
