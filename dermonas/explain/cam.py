@@ -23,8 +23,9 @@ _FLAT = 1e-6  # a range below this share of the largest value is float32 roundin
 def class_activation(features: Tensor, weight: Tensor, classes: Tensor | int, size: int | tuple[int, int]) -> Tensor:
     """Return the map of Fig 7: weighted sum of the last feature map, upsampled, scaled to 0..1 by image.
 
-    Mirrored features give the mirrored map (up to rounding). A map tells where, not how much: each
-    image is scaled by itself, so maps of two images or two models compare in shape only.
+    Mirrored features give the mirrored map (up to rounding); mirrored images do so only as far as the network
+    commutes with mirroring, which strides at even sizes and learned kernels break. A map tells where, not how
+    much: each image is scaled by itself, so maps of two images or two models compare in shape only.
 
     Args:
         features: (batch, features, h, w), what the pooling averages; any floating dtype.

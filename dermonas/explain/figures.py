@@ -87,7 +87,7 @@ def grid(
         lefts.append(lefts[-1] + _TILE + (_GROUP if k in (0, models) else _GAP))
     width = lefts[-1] + _TILE + _RIGHT
     head = _TOP + (_TITLE if title else 0.0) + (_TITLE if models > 1 else 0.0)
-    height = head + count * (_TILE + _UNDER) + _FOOT
+    height = head + count * (_TILE + _UNDER) + (_FOOT if synthetic else 0.0)
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(width, height), facecolor="white")
         page = _Page(figure, width, height)

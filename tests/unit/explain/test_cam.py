@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest_explain import CLASSES, Pooled, noise
+from explained import CLASSES, Pooled, noise
 from torch import Tensor
 
 from dermonas.errors import ConfigError, DataError
