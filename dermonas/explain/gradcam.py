@@ -56,7 +56,7 @@ def gradcam(
     images = _as_input(model, images)
     if layer is None or classes is None:
         logits, trace = _trace(model, images)
-        layer = _choose(trace, images) if layer is None else layer
+        layer = _choose(model, trace, images) if layer is None else layer
         classes = logits.argmax(dim=1) if classes is None else classes
     module = _named(model, layer)
     index = torch.as_tensor(classes).cpu()
@@ -86,11 +86,12 @@ def target_layer(model: nn.Module, images: Tensor) -> str:
     more than once.
 
     Raises:
-        ConfigError: No such layer, or the last spatial output is not a map (batch, features, h, w): tokens
-            of a transformer (batch, tokens, features), or channels last (batch, h, w, features).
+        ConfigError: No such layer; a layer inside a block that itself gives one position, because the images are
+            too small for the model's last stage; or the last spatial output is not a map (batch, features, h, w):
+            tokens of a transformer (batch, tokens, features), or channels last (batch, h, w, features).
     """
     images = _as_input(model, images)
-    return _choose(_trace(model, images)[1], images)
+    return _choose(model, _trace(model, images)[1], images)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _trace(model: nn.Module, images: Tensor) -> tuple[Tensor, list[_Output]]:
     return logits, trace
 
 
-def _choose(trace: list[_Output], images: Tensor) -> str:
+def _choose(model: nn.Module, trace: list[_Output], images: Tensor) -> str:
     runs = Counter(output.layer for output in trace)
     height, width = images.shape[2:]
     for output in reversed(trace):
@@ -187,6 +188,13 @@ def _choose(trace: list[_Output], images: Tensor) -> str:
             continue
         if abs(shape[2] - shape[3] * height / width) > max(_ROUNDING, _SHARE * shape[2]):
             raise ConfigError(f"layer {output.layer} gives {shape}, not (batch, features, h, w); name another layer")
+        block = output.layer.rpartition(".")[0]
+        single = any(o.layer == block and len(o.shape) == 4 and o.shape[2] * o.shape[3] == 1 for o in trace)
+        if single and not isinstance(model.get_submodule(block), nn.Sequential):  # a sequence may end in pooling
+            raise ConfigError(
+                f"block {block} gives one position at {height} x {width} pixels: "
+                "name an earlier layer, or take larger images"
+            )
         return output.layer
     raise ConfigError(f"no layer gives a 4-d map of more than one position at {height} x {width} pixels")
 

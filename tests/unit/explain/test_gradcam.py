@@ -165,6 +165,20 @@ def test_timm_models(name: str, layer: str) -> None:
     assert torch.equal(maps, gradcam(model, images, layer=layer)[0])
 
 
+def test_images_too_small_for_the_last_stage() -> None:
+    model, images = baseline("resnet14t"), noise(1, 3, 32, 32)
+    with pytest.raises(ConfigError, match=r"block layer4\.0 gives one position at 32 x 32 pixels: name an earlier"):
+        gradcam(model, images)
+    assert gradcam(model, images, layer="layer3")[0].shape == (1, 32, 32)
+
+
+def test_a_trunk_that_pools_itself() -> None:
+    with forked(0, "test"):
+        trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        model = nn.Sequential(trunk, nn.Flatten(), nn.Linear(4, CLASSES))
+    assert target_layer(model, noise(1, 3, 8, 8)) == "0.1"
+
+
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
