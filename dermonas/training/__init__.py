@@ -1,0 +1,1 @@
+"""Training a network from scratch or from pretrained weights: settings, recipes, and the Lightning loop."""
