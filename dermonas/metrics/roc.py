@@ -17,8 +17,9 @@ class OperatingPoint:
     """What calling a row positive when its score reaches a threshold gives.
 
     Attributes:
-        threshold: A score of some row, or infinity where no row is called positive.
-        sensitivity: Share of positives with score >= threshold; NaN without positives.
+        threshold: A score of some row, or infinity where no row is called positive; NaN where none can be chosen
+            for lack of negatives.
+        sensitivity: Share of positives with score >= threshold; NaN without positives, or without a threshold.
         specificity: Share of negatives with score < threshold; NaN without negatives.
         positives: Rows of the class.
         negatives: The other rows.
@@ -91,15 +92,16 @@ class Ranking:
 
         Thresholds are the scores themselves: nothing is interpolated, and rows of equal score are called alike.
         """
+        if not self.negatives:
+            return OperatingPoint(np.nan, np.nan, np.nan, self.positives, 0)
         positive, negative = self._blocks(np.ones((1, len(self._order))))
         caught, false = np.cumsum(positive[0]), np.cumsum(negative[0])
-        allowed = (1 - specificity) * self.negatives + _ROUNDING * max(self.negatives, 1)
-        blocks = int((false <= allowed).sum())
+        blocks = int((false <= (1 - specificity) * self.negatives + _ROUNDING * self.negatives).sum())
         hits, alarms = (caught[blocks - 1], false[blocks - 1]) if blocks else (0.0, 0.0)
         return OperatingPoint(
             threshold=float(self._thresholds[blocks - 1]) if blocks else float("inf"),
-            sensitivity=float(hits / self.positives) if self.positives else float("nan"),
-            specificity=float(1 - alarms / self.negatives) if self.negatives else float("nan"),
+            sensitivity=float(hits / (self.positives or np.nan)),
+            specificity=float((self.negatives - alarms) / self.negatives),
             positives=self.positives,
             negatives=self.negatives,
         )

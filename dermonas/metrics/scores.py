@@ -154,8 +154,8 @@ def at_threshold(labels: ArrayLike, probabilities: ArrayLike, index: int, thresh
     count, rest = int(positive.sum()), int((~positive).sum())
     return OperatingPoint(
         threshold=threshold,
-        sensitivity=float(called[positive].mean()) if count else float("nan"),
-        specificity=float((~called)[~positive].mean()) if rest else float("nan"),
+        sensitivity=float(called[positive].sum() / (count or np.nan)),
+        specificity=float((~called)[~positive].sum() / (rest or np.nan)),
         positives=count,
         negatives=rest,
     )
