@@ -54,9 +54,10 @@ class Interval:
 class GroupBootstrap:
     """Resamples of the groups of some rows: the same ones for every statistic, whatever the order of the rows.
 
-    With strata, the groups of each stratum are resampled among themselves, as many as there are. Use it with the
-    class as stratum where a class has a handful of groups, so that no resample lacks it; intervals then are those
-    for a test set of exactly this composition.
+    With strata, the groups of each stratum are resampled among themselves, as many as there are. With the class as
+    stratum no resample lacks a class that has a handful of groups, but intervals then are for test sets of exactly
+    this composition, too short for figures that depend on it (simulated, 570 rows of 8 classes: macro F1 covered in
+    85 % with and 93 % without strata, balanced accuracy in 90 % either way).
 
     Args:
         groups: (n,) group names; None makes every row a group.

@@ -166,8 +166,9 @@ def sensitivity_at_specificity(index: int, specificity: float = 0.90) -> Metric:
 def ece(labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
     """Bind the expected calibration error, 15 equal bins (see `calibration.reliability`).
 
-    It cannot be negative, so noise raises it, in a resample once more: of a calibrated model with few rows the
-    percentile interval may lie above the estimate. Method "bca" corrects for most of that.
+    Its interval is one of the figure as computed, not of the true error: the noise of small bins raises it, in a
+    resample once more, so that of a calibrated model no interval reaches 0 (simulated: 570 rows, true error .0015,
+    no interval of 300 covered it, percentile or BCa). `calibration.calibrated_error` says what noise alone gives.
     """
     rows, of = ece_statistic(labels, probabilities)
     return Statistic(rows, of)

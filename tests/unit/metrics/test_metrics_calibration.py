@@ -93,6 +93,25 @@ def test_errors_are_in_range_and_row_order_is_no_matter(drawn):
         assert measure(labels[::-1], probabilities[::-1]) == pytest.approx(value)
 
 
+def test_what_noise_alone_gives():
+    # One bin: |binomial(400, .8) / 400 - .8| has mean sqrt(2 / pi) * .02 and 95th percentile 1.96 * .02.
+    mean, high = calibration.calibrated_error(np.tile([0.8, 0.2], (400, 1)), replicates=4000)
+    assert mean == pytest.approx(math.sqrt(2 / math.pi) * 0.02, rel=0.05)
+    assert high == pytest.approx(0.0392, abs=0.002)
+    assert calibration.calibrated_error(np.eye(3)) == (0, 0)
+    beyond = 0
+    for seed in range(100):
+        labels, logits = overconfident(400, 1.0, seed)
+        mean, high = calibration.calibrated_error(softmax(logits), replicates=200, seed=seed)
+        beyond += calibration.expected_calibration_error(labels, softmax(logits)) > high
+        assert calibration.expected_calibration_error(labels, softmax(2 * logits)) > mean
+    assert beyond <= 12  # binomial(100, .05) is so in 99.9 %
+    mean, _ = calibration.calibrated_error(softmax(logits))
+    assert calibration.calibrated_error(softmax(logits[::-1]), seed=1)[0] == pytest.approx(mean, rel=0.05)
+    with pytest.raises(ConfigError, match="replicates is 0"):
+        calibration.calibrated_error(np.eye(3), replicates=0)
+
+
 def test_calibration_needs_distributions():
     with pytest.raises(DataError, match=r"row 1: probabilities sum to 0\.8000, not 1"):
         calibration.brier_score([0, 1], np.array([[0.5, 0.5], [0.4, 0.4]]))
