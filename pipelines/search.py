@@ -19,7 +19,7 @@ from dermonas.errors import ConfigError, DataError
 from dermonas.events import Fanout
 from dermonas.objective.contrastive import ContrastiveObjective, chance
 from dermonas.search import samplers
-from dermonas.search.config import SearchConfig, deviations, identity, objective_settings, space_of, study_name
+from dermonas.search.config import SearchConfig, deviations, identity, space_of, study_name
 from dermonas.search.loop import Search, SearchResult
 from dermonas.search.report import write_report
 from dermonas.search.study import UID, make_pruner, opened, storage_errors, without_password
@@ -103,7 +103,7 @@ def run(config: SearchConfig, recipe: Recipe) -> tuple[str, SearchResult]:
         with opened(config.storage, name, identity_, sampler, pruner) as study:
             observer = SearchTracker(tracker, name, study.user_attrs[UID], tags)
             observer.adopt(event_of(trial, space) for trial in study.get_trials(deepcopy=False))
-            objective = ContrastiveObjective(images, objective_settings(config), device)
+            objective = ContrastiveObjective(images, config, device)
             both = Fanout([observer, SearchProgress(config.epochs)])
             guess = chance(objective.settings, len(images))
             search = Search(

@@ -54,7 +54,8 @@ class ContrastiveSettings:
         layers: Cells of the candidate (8).
         precision: "float32", "bfloat16" autocast, or "auto": bfloat16 on CUDA, float32 on CPU, where
             autocast measured slower (depthwise backward).
-        seed: Seed of weights, order, views and negatives, the same for every candidate.
+        seed: Seed of weights, order, views and negatives, the same for every candidate (and, in a search, of
+            the proposals).
     """
 
     epochs: int = 10

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dermonas.contrastive.heads import Projection
-from dermonas.contrastive.nce import Nce
-from dermonas.data.views import Preset
 from dermonas.errors import ConfigError
-from dermonas.objective.contrastive import ContrastiveSettings, Negatives, Precision
+from dermonas.objective.contrastive import ContrastiveSettings
 from dermonas.search.samplers import NAMES
 from dermonas.space.darts import DartsSpace
 from dermonas.space.encoding import EncodingName
@@ -41,18 +38,16 @@ _FREE = ("trials", "max_failures", "threads", "storage", "study", "data")
 
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """What to search, and how; see `objective.contrastive.ContrastiveSettings` for the objective's keys.
+class SearchConfig(ContrastiveSettings):
+    """What to search, and how; the objective's own keys are inherited.
 
     Attributes:
         data: Folder that prepare wrote; None is the recipe's own, prepared first when it is missing.
         trials: Distinct genotypes to evaluate, over all resumptions of the study.
-        epochs: Passes over the search set per genotype.
         sampler: "tpe" or "random".
         tpe: TPE preset: "paper" (20 start-ups, 20,000 candidates, gamma .2) or "code" (20, 24, .25).
         study: Study name; empty is made from recipe, data digest, nodes, sampler and seed.
         storage: Optuna storage URL.
-        seed: Seed of proposals, weights, order, views and negatives.
         nodes: Intermediate nodes of a cell, 4 or 5.
         mode: "paper" or "modern"; decides `encoding` and `pruner` where they are not set, and what the sampler learns
             from.
@@ -67,12 +62,10 @@ class SearchConfig:
 
     data: Path | None = None
     trials: int = 20
-    epochs: int = 10
     sampler: str = "tpe"
     tpe: str = "paper"
     study: str = ""
     storage: str = "sqlite:///studies.db"
-    seed: int = 0
     nodes: int = 5
     mode: Mode = "modern"
     encoding: EncodingName | None = None
@@ -80,24 +73,11 @@ class SearchConfig:
     zero_start: bool = False
     max_failures: int = 10
     images: int | None = None
-    batch_size: int = 150
-    learning_rate: float = 0.001
-    momentum: float = 0.9
-    temperature: float = 0.07
-    balance: float = 0.5
-    width: int = 128
-    projection: Projection = "linear"
-    nce: Nce = "infonce"
-    negatives: Negatives = "memory"
-    views: Preset = "paper"
-    resolution: int = 32
-    channels: int = 32
-    layers: int = 8
-    precision: Precision = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key, least in (("trials", 1), ("max_failures", 0), ("threads", 0), ("seed", 0)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key} is {getattr(self, key)}, must be at least {least}")
@@ -113,7 +93,6 @@ class SearchConfig:
         if "://" not in self.storage:
             raise ConfigError(f"storage is {self.storage!r}, must be a database URL such as sqlite:///studies.db")
         space_of(self)
-        objective_settings(self)
 
 
 # Functions and not methods: jsonargparse makes a subcommand of every public member of a class.
@@ -123,11 +102,6 @@ def space_of(config: SearchConfig) -> DartsSpace:
     """Return the searched space."""
     assert config.encoding is not None
     return DartsSpace(nodes=config.nodes, encoding=config.encoding)
-
-
-def objective_settings(config: SearchConfig) -> ContrastiveSettings:
-    """Return the objective's share of the settings."""
-    return ContrastiveSettings(**{field.name: getattr(config, field.name) for field in fields(ContrastiveSettings)})
 
 
 def identity(config: SearchConfig, data_digest: str, device: str) -> dict[str, Any]:
