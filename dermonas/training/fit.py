@@ -16,11 +16,14 @@ from typing import Any
 import lightning.pytorch as lightning
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from dermonas.data.samples import class_weights
-from dermonas.errors import StorageError
-from dermonas.events import Observer
+from dermonas.errors import ConfigError, StorageError
+from dermonas.events import Observer, Silent
 from dermonas.seeding import forked
 from dermonas.training.checkpoints import BEST, LAST, Keeper, best_epoch, exhausted, load_last, read_history
 from dermonas.training.loaders import Loaders, TrainData
@@ -101,6 +104,8 @@ def fit(
         TrainingDiverged: the loss is not finite.
     """
     hardware = hardware or Hardware()
+    if getattr(rank_zero_only, "rank", 0):  # one of Lightning's further processes: the first one tells
+        observer = Silent()
     weights = class_weights(data.train.labels, data.classes) if settings.balance == "loss" else None
     network.to(memory_format=torch.channels_last)
     module = TrainModule(network.train(), settings, len(data.classes), weights)
@@ -137,24 +142,30 @@ def _trainer(settings: TrainSettings, folder: Path, hardware: Hardware, keeper: 
     kinds = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
     precision: Any = kinds.get(settings.precision, "bf16-mixed" if cuda else "32-true")
     shared = hardware.sync_batchnorm
-    return lightning.Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.devices,
-        num_nodes=hardware.num_nodes,
-        precision=precision,
-        max_epochs=settings.epochs,
-        gradient_clip_val=settings.clip_norm or None,
-        gradient_clip_algorithm="norm",
-        sync_batchnorm=cuda and replicas > 1 if shared is None else shared,
-        use_distributed_sampler=False,  # ours shares the keys itself
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        callbacks=[keeper],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    try:
+        return lightning.Trainer(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            num_nodes=hardware.num_nodes,
+            # Validation shares are not padded; processes that sent each other buffers would wait for the shorter one.
+            strategy=DDPStrategy(broadcast_buffers=False) if replicas > 1 else "auto",
+            precision=precision,
+            max_epochs=settings.epochs,
+            gradient_clip_val=settings.clip_norm or None,
+            gradient_clip_algorithm="norm",
+            sync_batchnorm=cuda and replicas > 1 if shared is None else shared,
+            use_distributed_sampler=False,  # ours shares the keys itself
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+            callbacks=[keeper],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"cannot train with {hardware} in {settings.precision}: {reason}") from error
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

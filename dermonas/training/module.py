@@ -38,9 +38,6 @@ class TrainModule(lightning.LightningModule):
             auxiliary head.
     """
 
-    evaluation_loss: Tensor
-    confusion: Tensor
-    train_loss: Tensor
     weights: Tensor | None
 
     def __init__(
@@ -56,15 +53,12 @@ class TrainModule(lightning.LightningModule):
         self.settings = settings
         self.classes = classes
         self.ema = Ema(network, settings.ema_decay) if settings.ema_decay else None
-        self.seen = 0
+        self.register_buffer("weights", weights, persistent=False)
         self.metrics: dict[str, float] = {}
-        for name, start in (
-            ("train_loss", torch.zeros((), dtype=torch.float64)),
-            ("evaluation_loss", torch.zeros((), dtype=torch.float64)),
-            ("confusion", torch.zeros(classes, classes, dtype=torch.int64)),
-            ("weights", weights),
-        ):
-            self.register_buffer(name, start, persistent=False)
+        # Sums stay on the device until the epoch ends. Not buffers: each process has its own.
+        self.seen = 0
+        self.train_loss = self.evaluation_loss = torch.zeros(())
+        self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -91,7 +85,7 @@ class TrainModule(lightning.LightningModule):
         step = batch_idx * self.trainer.world_size + self.trainer.global_rank
         if batch_idx == 0:
             self.seen = 0
-            self.train_loss.zero_()
+            self.train_loss = torch.zeros((), dtype=torch.float64, device=self.device)
             for optimizer in self.trainer.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(settings, epoch)
@@ -134,9 +128,12 @@ class TrainModule(lightning.LightningModule):
             self.ema.update(self.network)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch's figures."""
-        self.evaluation_loss.zero_()
-        self.confusion.zero_()
+        """Forget the last epoch's figures; give every process the running statistics that will be kept."""
+        self.evaluation_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=self.device)
+        if self.trainer.world_size > 1:
+            for buffer in self.evaluated.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count predictions by class; the loss is plain cross-entropy, without smoothing or weights."""

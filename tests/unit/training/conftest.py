@@ -73,7 +73,7 @@ def data(count: int = 20, augment: AugmentSettings = AUGMENT, train: Transform |
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """The pieces of a tiny training, as functions."""
     return SimpleNamespace(settings=settings, network=network, data=data, classes=CLASSES, augment=AUGMENT)

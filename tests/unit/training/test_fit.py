@@ -58,10 +58,13 @@ class _StopsInside:
         return self.transform(image, epoch, index)
 
 
-@pytest.fixture
-def uninterrupted(make, tmp_path):
-    network = make.network()
-    return network, fit(network, make.data(), make.settings(), tmp_path / "uninterrupted", Silent())
+@pytest.fixture(scope="module")
+def uninterrupted(make, tmp_path_factory):
+    network, threads = make.network(), torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the tests: sums depend on it
+    trained = fit(network, make.data(), make.settings(), tmp_path_factory.mktemp("uninterrupted"), Silent())
+    torch.set_num_threads(threads)
+    return network, trained
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
@@ -212,6 +215,12 @@ def test_a_damaged_checkpoint_and_a_refusing_disk_are_named(make, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="choose another folder"):
         fit(make.network(), make.data(), make.settings(epochs=1), tmp_path / "file" / "run", Silent())
+
+
+def test_hardware_that_is_not_there_is_named(make, tmp_path):
+    for hardware in (Hardware(accelerator="warp"), Hardware(devices=0)):
+        with pytest.raises(ConfigError, match="cannot train with"):
+            fit(make.network(), make.data(), make.settings(), tmp_path, Silent(), hardware=hardware)
 
 
 def test_an_interrupt_stays_an_interrupt(make, tmp_path):
