@@ -139,6 +139,8 @@ def fit(
 def _trainer(settings: TrainSettings, folder: Path, hardware: Hardware, keeper: Keeper) -> lightning.Trainer:
     replicas = hardware.devices * hardware.num_nodes
     cuda = torch.cuda.is_available() and hardware.accelerator in ("auto", "cuda", "gpu")
+    if settings.precision == "float16" and not cuda:  # Lightning would take bfloat16 without a word
+        raise ConfigError("precision float16 needs CUDA; use auto, float32 or bfloat16")
     kinds = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
     precision: Any = kinds.get(settings.precision, "bf16-mixed" if cuda else "32-true")
     shared = hardware.sync_batchnorm

@@ -223,6 +223,20 @@ def test_hardware_that_is_not_there_is_named(make, tmp_path):
             fit(make.network(), make.data(), make.settings(), tmp_path, Silent(), hardware=hardware)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="float16 is possible here")
+def test_a_precision_that_is_not_there_is_named(make, tmp_path):
+    with pytest.raises(ConfigError, match="precision float16"):
+        fit(make.network(), make.data(), make.settings(precision="float16"), tmp_path, Silent())
+
+
+def test_bfloat16_trains_and_is_not_float32(make, tmp_path, uninterrupted):
+    settings = make.settings(precision="bfloat16")
+    trained = fit(make.network(), make.data(), settings, tmp_path, Silent(), hardware=Hardware(accelerator="cpu"))
+    first, expected = trained.history[0]["train/loss"], uninterrupted[1].history[0]["train/loss"]
+    assert first != expected
+    assert first == pytest.approx(expected, rel=0.05)
+
+
 def test_an_interrupt_stays_an_interrupt(make, tmp_path):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
