@@ -21,8 +21,9 @@ from dermonas.objective.contrastive import ContrastiveObjective, chance
 from dermonas.search import samplers
 from dermonas.search.config import SearchConfig, deviations, identity, space_of, study_name
 from dermonas.search.loop import Search, SearchResult
+from dermonas.search.pruning import make_pruner
 from dermonas.search.report import write_report
-from dermonas.search.study import UID, make_pruner, opened, storage_errors, without_password
+from dermonas.search.study import UID, opened, storage_errors, without_password
 from dermonas.search.trials import event_of
 from dermonas.seeding import numpy_generator
 from dermonas.tracking.runs import Run, tracked

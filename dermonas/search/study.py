@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,13 +26,6 @@ from dermonas.search.owner import alive, is_me, me
 from dermonas.search.samplers.base import DomainSampler
 
 IDENTITY, UID, OWNER, ATTEMPTS, RESULT = "identity", "uid", "owner", "attempts", "result"
-
-
-def make_pruner(name: str, epochs: int) -> BasePruner:
-    """Build a pruner: "none", or "median" after 10 trials and a third of the epochs."""
-    if name == "none":
-        return NopPruner()
-    return MedianPruner(n_startup_trials=10, n_warmup_steps=max(1, epochs // 3))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from dermonas.events import Silent
 from dermonas.objective.contrastive import ContrastiveObjective, ContrastiveSettings
 from dermonas.search import samplers
 from dermonas.search.loop import Search
-from dermonas.search.study import make_pruner, opened
+from dermonas.search.pruning import make_pruner
+from dermonas.search.study import opened
 from dermonas.space.darts import DartsSpace
 
 pytestmark = pytest.mark.fault

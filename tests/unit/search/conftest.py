@@ -12,8 +12,9 @@ from dermonas.events import Silent
 from dermonas.objective.score import Score
 from dermonas.search import samplers
 from dermonas.search.loop import Search
+from dermonas.search.pruning import make_pruner
 from dermonas.search.samplers.base import DomainSampler
-from dermonas.search.study import make_pruner, opened
+from dermonas.search.study import opened
 from dermonas.space.darts import DartsSpace
 
 

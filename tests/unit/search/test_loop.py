@@ -12,7 +12,7 @@ from dermonas.errors import SearchError, TooManyFailures
 from dermonas.objective.score import NotFinite
 from dermonas.search.loop import Search
 from dermonas.search.owner import me
-from dermonas.search.study import make_pruner, orphan
+from dermonas.search.study import orphan
 
 
 def theta_of(trial):
@@ -158,9 +158,3 @@ def test_theta_is_one_attribute_and_no_parameter(bench, objective, scripted):
         assert trial.distributions == {}
         assert len(json.loads(trial.user_attrs["theta"])) == len(bench.space.choices)
         assert set(trial.user_attrs) == {"theta", "owner", "result"}
-
-
-def test_the_median_pruner_waits_for_ten_trials():
-    assert isinstance(make_pruner("none", 10), optuna.pruners.NopPruner)
-    pruner = make_pruner("median", 10)
-    assert (pruner._n_startup_trials, pruner._n_warmup_steps) == (10, 3)
