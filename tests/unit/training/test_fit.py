@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
 from dermonas.data.augmentation import Augment
@@ -148,9 +149,11 @@ def test_the_best_weights_are_those_of_the_best_validation_epoch(make, tmp_path)
     views = torch.stack([data[0] for data in map(make.data().validation.__getitem__, range(9))])
     with torch.no_grad():
         loss = nn.functional.cross_entropy(best(views), torch.from_numpy(make.data().validation.labels))
-        right = best(views).argmax(dim=1).numpy() == make.data().validation.labels
+        predicted = best(views).argmax(dim=1).numpy()
     assert float(loss) == pytest.approx(losses[trained.best], rel=1e-4)
-    assert right.mean() == pytest.approx(trained.history[trained.best]["validation/accuracy"])
+    labels, figures = make.data().validation.labels, trained.history[trained.best]
+    assert figures["validation/accuracy"] == pytest.approx((predicted == labels).mean())
+    assert figures["validation/balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
 def test_the_best_epoch_is_the_earliest_of_equals():

@@ -149,11 +149,29 @@ def test_clipping_bounds_the_step(make, tmp_path):
     assert float(step) == pytest.approx(0.001, rel=1e-3)
 
 
+def test_the_average_follows_every_step(make, tmp_path):
+    settings, network = make.settings(epochs=1, batch_size=10), make.network()
+    weights = []
+
+    def look(cell, _):
+        if cell.training:
+            weights.append(network.classifier.weight.detach().clone())
+
+    network.cells[0].register_forward_pre_hook(look)  # so before each of the two steps
+    fit(network, make.data(), settings, tmp_path, Silent())
+    average, first, second = *weights, network.classifier.weight.detach()
+    for n, step in ((1, first), (2, second)):
+        average = average.lerp(step, 1 - (1 + n) / (10 + n))
+    kept = torch.load(tmp_path / "best.pt", weights_only=True)
+    torch.testing.assert_close(kept["classifier.weight"], average)
+
+
 def test_the_average_is_validated_and_kept(make, tmp_path):
     settings, network = make.settings(epochs=2, ema_decay=0.9), make.network()
     fit(network, make.data(), settings, tmp_path, Silent())
     kept = torch.load(tmp_path / "best.pt", weights_only=True)
     assert not torch.equal(kept["classifier.weight"], network.classifier.weight)
+    assert not torch.equal(kept["classifier.weight"], make.network().classifier.weight)
     assert set(kept) == set(network.state_dict())
 
 
