@@ -85,9 +85,11 @@ def opened(
         file = database_file(url)
         if file is not None:
             _enter_lock(stack, file, url, name)
-        study = optuna.create_study(
-            study_name=name, storage=url, sampler=sampler, pruner=pruner, direction="minimize", load_if_exists=True
-        )
+        with FileLock(file.with_name(f".{file.name}.lock")) if file is not None else contextlib.nullcontext():
+            # Optuna makes a new database's tables without a lock: two searches that start together would clash.
+            study = optuna.create_study(
+                study_name=name, storage=url, sampler=sampler, pruner=pruner, direction="minimize", load_if_exists=True
+            )
         _check_identity(study, json.loads(json.dumps(dict(identity), default=str)))
         if file is not None:
             _refuse_live_trials(study)

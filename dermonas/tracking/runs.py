@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -117,13 +118,21 @@ def connected() -> MlflowClient:
     uri = get_tracking_uri()
     with store_errors():
         if uri.startswith("sqlite:") and (file := make_url(uri).database):
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as database:
-                    database.execute("select count(*) from sqlite_master")
-            except sqlite3.Error as error:
-                raise OSError(f"{file}: {error}") from error
+            _make(Path(file))
         return MlflowClient()
+
+
+def _make(file: Path) -> None:
+    """Try an SQLite store, and make its tables where they are missing, one process at a time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        try:
+            with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as database:
+                (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            raise OSError(f"{file}: {error}") from error
+        if not tables:
+            MlflowClient().search_experiments(max_results=1)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -135,7 +144,12 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     with store_errors():
         found = client.get_experiment_by_name(name)
         if found is None:
-            return str(client.create_experiment(name))
+            try:
+                return str(client.create_experiment(name))
+            except MlflowException:  # another process was first, or the store refuses: then this does too
+                found = client.get_experiment_by_name(name)
+                if found is None:
+                    raise
         if found.lifecycle_stage != "active":
             raise StorageError(f"MLflow experiment {name!r} is deleted; restore it, or purge it with `mlflow gc`")
         return str(found.experiment_id)

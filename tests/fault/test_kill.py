@@ -187,3 +187,17 @@ def test_a_second_live_search_stops_and_names_the_first(make_place, uninterrupte
     (failed,) = (run for run in runs.values() if run.info.status == "FAILED")
     assert failed.data.tags["dermonas.error"] == second.last.removeprefix("error: ")
     assert place.trials(without="another") == trials
+
+
+def test_two_searches_that_start_together_make_the_databases_once(make_place, fake):
+    place = make_place()
+    for name in ("mlflow.db", "studies.db"):
+        (place.folder / name).unlink(missing_ok=True)
+    started = [
+        place.start("search", *place.small(), "--study", name, "--trials", "1", patch=fake) for name in ("one", "two")
+    ]
+    ends = [process.wait() for process in started]
+    assert [done.code for done in ends] == [0, 0], [done.err for done in ends]
+    assert {run.info.run_id: run.info.status for run in place.runs("search")} == {
+        done.run_id: "FINISHED" for done in ends
+    }
