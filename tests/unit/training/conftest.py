@@ -1,15 +1,10 @@
-"""One thread and one seed a test, and the pieces of a tiny training.
+"""The pieces of a tiny training."""
 
-Tiny tensors gain nothing from more threads, and threads that share cores wait for each other.
-"""
-
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from dermonas.data.augmentation import Augment, AugmentSettings, Evaluate
 from dermonas.data.samples import Samples, Transform
@@ -18,17 +13,6 @@ from dermonas.seeding import forked
 from dermonas.space import zoo
 from dermonas.training.loaders import TrainData
 from dermonas.training.settings import TrainSettings
-
-
-@pytest.fixture(autouse=True)
-def one_thread_one_seed() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
-    torch.set_num_threads(before)
-
 
 CLASSES = ("dark", "middle", "light")
 AUGMENT = AugmentSettings(size=8, crop="pad", padding=1, horizontal_flip=0.5, cutout=2, backend="torchvision")
