@@ -20,7 +20,8 @@ search() { # folder sampler trials images
 prepare isic2019 isic mixed180 isic2019_mixed180
 prepare cifar10 cifar cifar10_5k cifar10_5k
 prepare imagenette folder imagenette_900 imagenette_900
-for sampler in tpe random; do search mixed180 "$sampler" 32 600; done
-for folder in cifar10_5k imagenette_900; do
-    for sampler in tpe random; do search "$folder" "$sampler" 20 200; done
+for sampler in tpe random; do
+    search mixed180 "$sampler" 32 600
+    search cifar10_5k "$sampler" 20 200
+    search imagenette_900 "$sampler" 12 200
 done
