@@ -222,7 +222,8 @@ class Search:
 
     def _count(self, event: TrialEvent) -> None:
         self.counts[event.state] += 1
-        self.device_seconds += event.info.get("device_seconds", 0.0)
+        # A pruned or failed trial returns no score; its wall time stands for its device time.
+        self.device_seconds += event.info.get("device_seconds", event.seconds)
         if event.state == "complete" and event.value is not None:
             self.known[event.digest] = event.value
 

@@ -70,10 +70,14 @@ def test_a_pruned_trial_is_counted_beside_and_is_no_duplicate_later(bench, objec
     middle = (int(bench.space.digest(low), 16) + int(bench.space.digest(high), 16)) / 2 / 16**16
     pruner = optuna.pruners.ThresholdPruner(upper=1 + middle)  # of the first epoch's score, value + 1
     scorer = objective()
-    _, result, trials = bench.search(scripted([high, high, low]), scorer, 1, pruner=pruner)
+    search, result, trials = bench.search(scripted([high, high, low]), scorer, 1, pruner=pruner)
     assert [trial.state.name for trial in trials] == ["PRUNED", "PRUNED", "COMPLETE"]
     assert result.counts == {"distinct": 1, "duplicate": 0, "pruned": 2, "failed": 0}
-    assert trials[0].user_attrs["result"]["epochs"] == [trials[0].intermediate_values[0]]
+    results = [trial.user_attrs["result"] for trial in trials]
+    assert results[0]["epochs"] == [trials[0].intermediate_values[0]]
+    spent = results[0]["seconds"] + results[1]["seconds"] + results[2]["device_seconds"]
+    assert search.device_seconds == pytest.approx(spent)  # what was pruned was paid for too
+    assert results[0]["seconds"] > 0
     assert len(scorer.scored) == 3
 
 
