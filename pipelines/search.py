@@ -23,7 +23,7 @@ from dermonas.search.config import SearchConfig, deviations, identity, space_of,
 from dermonas.search.loop import Search, SearchResult
 from dermonas.search.pruning import make_pruner
 from dermonas.search.report import write_report
-from dermonas.search.study import UID, opened, storage_errors, without_password
+from dermonas.search.study import UID, opened, without_password
 from dermonas.search.trials import event_of
 from dermonas.seeding import numpy_generator
 from dermonas.tracking.runs import Run, tracked
@@ -146,8 +146,7 @@ def _describe(tracker: Run, config: SearchConfig, recipe: Recipe, manifest: Mani
 def main(argv: Sequence[str]) -> None:
     """Read the configuration, search, and print the run id and the best genotype's digest."""
     config, recipe = read_config("search", argv)
-    with storage_errors(config.storage):
-        run_id, result = run(config, recipe)
+    run_id, result = run(config, recipe)
     counts = ", ".join(f"{kind} {count}" for kind, count in result.counts.items())
     print(f"best score {result.value:.6f} in trial {result.number} ({counts})", file=sys.stderr)
     print(f"run {run_id} genotype {result.digest}")
