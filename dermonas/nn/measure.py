@@ -31,8 +31,10 @@ class Cost:
     latency_ms: float | None = None
 
 
-def count_parameters(network: Network) -> tuple[int, int]:
-    """Return (parameters without the auxiliary head, dead parameters among them)."""
+def count_parameters(network: nn.Module) -> tuple[int, int]:
+    """Return (parameters without the auxiliary head, dead parameters among them); other networks have neither."""
+    if not isinstance(network, Network):
+        return sum(p.numel() for p in network.parameters()), 0
     auxiliary = set() if network.auxiliary is None else {id(p) for p in network.auxiliary.parameters()}
     total = sum(p.numel() for p in network.parameters() if id(p) not in auxiliary)
     dead = sum(p.numel() for module in network.dead_modules() for p in module.parameters())
@@ -83,21 +85,23 @@ def measure_latency(module: nn.Module, resolution: int, repeats: int = 7) -> flo
     return 1000 * sorted(times[2:])[repeats // 2]
 
 
-def measure(network: Network, resolution: int, *, latency: bool = False) -> Cost:
+def measure(network: nn.Module, resolution: int, *, latency: bool = False) -> Cost:
     """Measure a network on its own device.
 
     Args:
-        network: Any network.
+        network: Ours, or any other that takes (1, 3, resolution, resolution).
         resolution: Side of the square input in pixels.
         latency: Whether to time it (a few forward passes).
     """
     parameters, dead = count_parameters(network)
     computed = count_multiply_adds(network, resolution)
-    network.compute_dead(True)
-    try:
-        built = count_multiply_adds(network, resolution)
-    finally:
-        network.compute_dead(False)
+    built = computed
+    if isinstance(network, Network):
+        network.compute_dead(True)
+        try:
+            built = count_multiply_adds(network, resolution)
+        finally:
+            network.compute_dead(False)
     return Cost(
         parameters=parameters,
         dead_parameters=dead,

@@ -169,6 +169,15 @@ class Network(nn.Module):
         """Return globally average-pooled features."""
         return self.feature_maps(x)[0].mean(dim=(2, 3))
 
+    def logits_and_map(
+        self, x: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch features h w"]]:
+        """Return logits and the last cell's output, from which the class activation map follows exactly."""
+        if self.classifier is None:
+            raise ConfigError("a trunk without classes has no logits")
+        last, _ = self.feature_maps(x)
+        return self.classifier(last.mean(dim=(2, 3))), last
+
     def forward(self, x: Float[Tensor, "batch 3 height width"]) -> Tensor | tuple[Tensor, Tensor]:
         """Return features (no classes), logits, or in training with an auxiliary head (logits, auxiliary logits)."""
         last, middle = self.feature_maps(x)
