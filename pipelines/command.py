@@ -27,6 +27,7 @@ def command(stage: str, work: Callable[[Sequence[str]], None]) -> int:
     # Prints a traceback of each refused write, which `store_errors` tells in one line.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git still works
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it counts to 1 of 1
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         work(sys.argv[1:])

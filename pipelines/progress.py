@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, one line a trial elsewhere."""
+"""Progress on standard error: a bar on a terminal, one line a trial or epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -56,10 +56,7 @@ class SearchProgress(Silent):
 
     def _line(self, event: TrialEvent, best: float | None) -> str:
         new = self.done - self.before
-        left = ""
-        if new and self.total > self.done:
-            seconds = (time.monotonic() - self.start) / new * (self.total - self.done)
-            left = f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+        left = _left((time.monotonic() - self.start) / new * (self.total - self.done)) if new else ""
         value = "" if event.value is None else f" {event.value:.4f}"
         shown = "" if best is None else f", best {best:.4f}"
         return (
@@ -71,3 +68,60 @@ class SearchProgress(Silent):
         """Close the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+class TrainProgress(Silent):
+    """Shows epochs done, loss, the best validation figure and time left.
+
+    Args:
+        name: The run's name.
+        select: Which validation figure chooses the best epoch.
+    """
+
+    def __init__(self, name: str, select: str) -> None:
+        self.name, self.select = name, select
+        self.bar: tqdm[Any] | None = None
+        self.total = self.first = 0
+        self.best: float | None = None
+        self.start = time.monotonic()
+
+    def started(self, stage: str, total: int | None, info: Mapping[str, Any]) -> None:
+        """Begin at what an earlier run has done."""
+        self.total, self.first, self.start = total or 0, int(info["first_epoch"]), time.monotonic()
+        for metrics in info["epochs"]:
+            self._judge(metrics)
+        if self.first:
+            print(f"{self.name}: {self.first} of {self.total} epochs are done", file=sys.stderr)
+        if sys.stderr.isatty() and self.first < self.total:
+            self.bar = tqdm(total=total, initial=self.first, unit="epoch", dynamic_ncols=True, desc=self.name)
+
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Tell an epoch's figures."""
+        figure = self._judge(metrics)
+        told = f"loss {metrics['train/loss']:.4f}, {self.select.replace('_', ' ')} {figure:.4f} (best {self.best:.4f})"
+        if self.bar is not None:
+            self.bar.set_postfix_str(told)
+            self.bar.update()
+            return
+        each = (time.monotonic() - self.start) / (epoch + 1 - self.first)
+        left = _left(each * (self.total - epoch - 1))
+        print(
+            f"[{epoch + 1}/{self.total}] {self.name} {told}, {each:.1f} s an epoch{left}", file=sys.stderr, flush=True
+        )
+
+    def _judge(self, metrics: Mapping[str, float]) -> float:
+        figure = metrics[f"validation/{self.select}"]
+        better = min if self.select == "loss" else max
+        self.best = figure if self.best is None else better(self.best, figure)
+        return figure
+
+    def finished(self, stage: str, metrics: Mapping[str, float]) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _left(seconds: float) -> str:
+    if seconds <= 0:
+        return ""
+    return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"

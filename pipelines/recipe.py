@@ -19,16 +19,23 @@ import yaml
 from dermonas.data.config import PrepareConfig
 from dermonas.errors import ConfigError
 from dermonas.search.config import SearchConfig
+from dermonas.training.config import BenchmarkConfig, TrainConfig
 from pipelines.describe_config import DescribeConfig
 
 Config = TypeVar("Config")
 
-STAGES: dict[str, type[Any]] = {"prepare": PrepareConfig, "search": SearchConfig, "describe": DescribeConfig}
+STAGES: dict[str, type[Any]] = {
+    "prepare": PrepareConfig,
+    "search": SearchConfig,
+    "describe": DescribeConfig,
+    "train": TrainConfig,
+    "benchmark": BenchmarkConfig,
+}
 # A shared key and what each entry point calls it.
 SHARED: dict[str, dict[str, str]] = {
     "dataset": {"prepare": "dataset"},
-    "data": {"prepare": "out", "search": "data"},
-    "seed": {"prepare": "seed", "search": "seed"},
+    "data": {"prepare": "out", "search": "data", "train": "data", "benchmark": "data"},
+    "seed": {"prepare": "seed", "search": "seed", "train": "seed", "benchmark": "seed"},
     "mode": {"search": "mode"},
 }
 DEFAULT = Path(__file__).parent / "recipes" / "phantom.yaml"

@@ -183,9 +183,26 @@ def tracked(experiment: str, stage: str, name: str, tags: Mapping[str, Any], *, 
             if started:
                 launcher = Run(client, started, "")
                 launcher.tags({STAGE: "launcher", "dermonas.run_id": run.id, "dermonas.experiment": experiment})
+    with _ending(run, stage, tags):
+        yield run
+
+
+@contextlib.contextmanager
+def child(parent: Run, stage: str, name: str, tags: Mapping[str, Any]) -> Iterator[Run]:
+    """Open a run under another one, and end it as `tracked` does."""
+    with store_errors():
+        inherited = {tag: value for tag, value in resolve_tags().items() if value is not None}
+        made = parent.client.create_run(parent.experiment_id, tags={**inherited, PARENT: parent.id}, run_name=name)
+    run = Run(parent.client, made.info.run_id, parent.experiment_id)
+    with _ending(run, stage, tags):
+        yield run
+
+
+@contextlib.contextmanager
+def _ending(run: Run, stage: str, tags: Mapping[str, Any]) -> Iterator[None]:
     run.tags({STAGE: stage, **tags})
     try:
-        yield run
+        yield
     except KeyboardInterrupt:
         _end_quietly(run, "KILLED", "interrupted; the same command goes on where it stopped")
         raise

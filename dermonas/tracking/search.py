@@ -14,9 +14,10 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.tracking.context.registry import resolve_tags
 
 from dermonas.events import TrialEvent
+from dermonas.tracking.lookup import CONTINUED, runs_with
 from dermonas.tracking.runs import ERROR, PARENT, STAGE, Run, store_errors
 
-STUDY, TRIAL, GENOTYPE, CONTINUED = "dermonas.study", "dermonas.trial", "dermonas.genotype", "dermonas.continued_by"
+STUDY, TRIAL, GENOTYPE = "dermonas.study", "dermonas.trial", "dermonas.genotype"
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
 
 
@@ -65,19 +66,7 @@ class SearchTracker:
                 self.run.metrics({"search/best_score": best, "search/score": event.value}, event.number)
 
     def _runs(self, stage: str) -> list[MlflowRun]:
-        found: list[MlflowRun] = []
-        token: str | None = None
-        with store_errors():
-            while True:
-                page = self.run.client.search_runs(
-                    [self.run.experiment_id],
-                    f"tags.`dermonas.study_id` = '{self.uid}' and tags.`{STAGE}` = '{stage}'",
-                    page_token=token,
-                )
-                found += page
-                token = page.token
-                if not token:
-                    return found
+        return runs_with(self.run.client, self.run.experiment_id, {"dermonas.study_id": self.uid, STAGE: stage})
 
     def _child(self, event: TrialEvent) -> Run:
         if event.number not in self.children:

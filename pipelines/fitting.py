@@ -1,0 +1,140 @@
+"""What `train` and `benchmark` share: a network to a tracked, trained model, once or over several seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+
+from dermonas.data.config import output_folder
+from dermonas.data.manifest import read_manifest
+from dermonas.errors import ConfigError, StorageError
+from dermonas.events import Silent
+from dermonas.tracking.lookup import DIGEST, INPUTS, children, finished, inputs_digest, supersede
+from dermonas.tracking.runs import PARENT, STAGE, Run, child, connected, experiment_id, tracked
+from dermonas.tracking.training import average
+from dermonas.training.config import FitConfig, seeds_of
+from dermonas.training.settings import TrainSettings
+from pipelines.jobs import Job, Model, Work, check_classes, deviations_of, job_of
+from pipelines.recipe import STAGES, Recipe, parse, plain
+
+_log = logging.getLogger(__name__)
+
+FOLLOWED = "DERMONAS_TRAINS"
+"""Tells the processes that Lightning starts for further devices which trainings the first one does."""
+
+
+def work_of(stage: str, config: FitConfig, recipe: Recipe) -> Work:
+    """Read the prepared data set that a configuration names.
+
+    Raises:
+        DataError: it is not there; says how to prepare it.
+    """
+    folder = config.data
+    if folder is None:
+        folder = output_folder(parse(STAGES["prepare"], recipe.stages["prepare"], [], "prepare"))
+    return Work(stage, config, recipe, read_manifest(folder), folder)
+
+
+def follower() -> bool:
+    """Tell whether Lightning started this process for a further device: the first one does all the tracking."""
+    return any(int(os.environ.get(name) or 0) for name in ("LOCAL_RANK", "NODE_RANK"))
+
+
+def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
+    """Train a network over the configured seeds as a tracked run, a child a seed where there are several.
+
+    A run with the same inputs that is finished is returned as it is, unless `fresh`.
+
+    Returns:
+        The run's id; "" in a further process of a training on several devices.
+    """
+    config, manifest = work.config, work.manifest
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    check_classes(manifest)
+    jobs = [job_of(work, model, seed) for seed in seeds_of(config)]
+    if follower():
+        for job in jobs:
+            if job.digest in os.environ.get(FOLLOWED, ""):
+                job.fit(Silent())
+        return ""
+    inputs = inputs_digest(work.stage, {"runs": [job.digest for job in jobs]})
+    name = model.name if config.label_fraction == 1 else f"{model.name}-{config.label_fraction:g}"
+    client = connected()
+    experiment = experiment_id(client, f"dermonas/{manifest.dataset}")
+    known = finished(client, experiment, {STAGE: work.stage, INPUTS: inputs})
+    if known is not None and not config.fresh:
+        _log.info("%s was trained on the same inputs: run %s (--fresh true trains anew)", name, known.info.run_id)
+        return str(known.info.run_id)
+    tags = {
+        DIGEST: manifest.digest,
+        "dermonas.synthetic": manifest.synthetic,
+        "dermonas.mode": work.recipe.stages["search"].get("mode", "modern"),
+        "dermonas.model": model.name,
+        "dermonas.label_fraction": config.label_fraction,
+        "dermonas.start": jobs[0].start.origin,
+        **model.tags,
+    }
+    with (
+        _alone(config.out / f".{inputs}.lock"),
+        tracked(f"dermonas/{manifest.dataset}", work.stage, name, {**tags, INPUTS: inputs}, adopt=adopt) as run,
+    ):
+        supersede(run, {STAGE: work.stage, INPUTS: inputs})
+        _describe(run, work, model, jobs[0].settings)
+        if len(jobs) == 1:
+            os.environ[FOLLOWED] = jobs[0].digest
+            jobs[0].tracked(run, name)
+            return run.id
+        found = [None if config.fresh else _finished_child(run, job, work.stage) for job in jobs]
+        os.environ[FOLLOWED] = " ".join(job.digest for job, old in zip(jobs, found, strict=True) if old is None)
+        for job, old in zip(jobs, found, strict=True):
+            if old is not None:
+                run.client.set_tag(old, PARENT, run.id)
+                continue
+            own = {**tags, INPUTS: job.digest, "dermonas.seed": job.settings.seed}
+            called = f"{name}-s{job.settings.seed}"
+            with child(run, work.stage, called, own) as one:
+                supersede(one, {STAGE: work.stage, INPUTS: job.digest})
+                _describe(one, work, model, job.settings)
+                job.tracked(one, called)
+        average(run, children(client.get_run(run.id)), ("best/", "model/", "train/seconds", "search/"))
+    return run.id
+
+
+def _describe(run: Run, work: Work, model: Model, settings: TrainSettings) -> None:
+    """Log parameters, the whole configuration, deviations from the paper, and the data set."""
+    resolved = settings.as_dict()
+    view = resolved.pop("augment")
+    values = {**plain(work.config), **resolved, **view, "network": model.name}
+    run.params({**values, "recipe": work.recipe.name, "training_recipe": work.config.recipe})
+    run.document("config.yaml", yaml.safe_dump({**values, "specification": model.spec.to_dict()}))
+    run.document("deviations.json", deviations_of(work.config, settings))
+    for name, content in model.documents.items():
+        run.document(name, content)
+    run.data(work.manifest, work.folder, "training")
+
+
+def _finished_child(run: Run, job: Job, stage: str) -> str | None:
+    """Return the finished run of one seed, from an earlier, killed run of the same command."""
+    old = finished(run.client, run.experiment_id, {STAGE: stage, INPUTS: job.digest})
+    return None if old is None else str(old.info.run_id)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a lock file, at once or not at all: two processes must not write the same checkpoints."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout as error:
+        raise ConfigError(f"another process trains the same into {path.parent}: wait for it") from error
+    except OSError as error:
+        raise StorageError(f"cannot write to {path.parent}: {error.strerror or error}; choose another --out") from error
