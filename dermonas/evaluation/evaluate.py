@@ -173,7 +173,7 @@ def _warnings(
         if few:
             found.append(text.format(", ".join(few), split))
     if len(set(groups)) == 1:
-        found.append(f"{split} holds one lesion only: no intervals")
+        found.append(f"{split} holds one group of images only: no intervals")
     undefined = {name: interval for name, interval in headline.items() if interval.undefined}
     for name, interval in undefined.items():
         if not math.isnan(interval.estimate):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
 from dermonas.data.manifest import optional_text
-from dermonas.errors import DataError, StorageError
+from dermonas.errors import DataError
+from dermonas.evaluation.files import replacing
 from dermonas.metrics.counts import decide
 from dermonas.metrics.inputs import Floats, Ints, check_matrix
 from dermonas.metrics.temperature import Temperature, scaled
@@ -115,16 +115,9 @@ class Predictions:
         content = {"format": FORMAT, **facts, "temperature": dataclasses.asdict(self.temperature)}
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: json.dumps(content).encode()})
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as fresh:
             pq.write_table(table, fresh, compression="zstd")
-            return fresh.replace(path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise StorageError(f"cannot write {path}: {reason}; free space or choose another folder") from error
-        finally:
-            fresh.unlink(missing_ok=True)
+        return path
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
