@@ -21,6 +21,8 @@ from dermonas.errors import ConfigError
 from dermonas.search.config import SearchConfig
 from dermonas.training.config import BenchmarkConfig, TrainConfig
 from pipelines.describe_config import DescribeConfig
+from pipelines.evaluate_config import EvaluateConfig
+from pipelines.register_config import RegisterConfig
 
 Config = TypeVar("Config")
 
@@ -30,12 +32,14 @@ STAGES: dict[str, type[Any]] = {
     "describe": DescribeConfig,
     "train": TrainConfig,
     "benchmark": BenchmarkConfig,
+    "evaluate": EvaluateConfig,
+    "register": RegisterConfig,
 }
 # A shared key and what each entry point calls it.
 SHARED: dict[str, dict[str, str]] = {
     "dataset": {"prepare": "dataset"},
-    "data": {"prepare": "out", "search": "data", "train": "data", "benchmark": "data"},
-    "seed": {"prepare": "seed", "search": "seed", "train": "seed", "benchmark": "seed"},
+    "data": {"prepare": "out", "search": "data", "train": "data", "benchmark": "data", "evaluate": "data"},
+    "seed": {"prepare": "seed", "search": "seed", "train": "seed", "benchmark": "seed", "register": "seed"},
     "mode": {"search": "mode"},
 }
 DEFAULT = Path(__file__).parent / "recipes" / "phantom.yaml"
