@@ -20,8 +20,10 @@ from dermonas.data.config import PrepareConfig
 from dermonas.errors import ConfigError
 from dermonas.search.config import SearchConfig
 from dermonas.training.config import BenchmarkConfig, TrainConfig
+from pipelines.compare_config import CompareConfig
 from pipelines.describe_config import DescribeConfig
 from pipelines.evaluate_config import EvaluateConfig
+from pipelines.explain_config import ExplainConfig
 from pipelines.register_config import RegisterConfig
 
 Config = TypeVar("Config")
@@ -33,12 +35,14 @@ STAGES: dict[str, type[Any]] = {
     "train": TrainConfig,
     "benchmark": BenchmarkConfig,
     "evaluate": EvaluateConfig,
+    "explain": ExplainConfig,
+    "compare": CompareConfig,
     "register": RegisterConfig,
 }
 # A shared key and what each entry point calls it.
 SHARED: dict[str, dict[str, str]] = {
     "dataset": {"prepare": "dataset"},
-    "data": {"prepare": "out", "search": "data", "train": "data", "benchmark": "data", "evaluate": "data"},
+    "data": {"prepare": "out", "search": "data", "train": "data", "benchmark": "data"},
     "seed": {"prepare": "seed", "search": "seed", "train": "seed", "benchmark": "seed", "register": "seed"},
     "mode": {"search": "mode"},
 }
