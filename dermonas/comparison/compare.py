@@ -10,7 +10,7 @@ from dermonas.comparison.candidates import Candidate, aligned
 from dermonas.comparison.front import pareto
 from dermonas.comparison.layouts import LAYOUTS, Layout, LayoutName
 from dermonas.comparison.pairs import RESAMPLES_A_TEST, TESTED, Pair, pairs_of, tested
-from dermonas.comparison.published import Printed, PublishedTable, published
+from dermonas.comparison.published import Printed, PublishedTable, mark, published
 from dermonas.comparison.scores import Score, Scored, metrics_for, score
 from dermonas.errors import ConfigError
 from dermonas.metrics.inputs import check_share
@@ -60,6 +60,7 @@ class Row:
         cells: By column; a column that does not apply is missing or None. All layouts' columns, not only the shown.
         note: What a reader must know, or "".
         candidate: What was compared; None of a published row.
+        differs: How the data of a published row differ from ours, or "".
     """
 
     mark: str
@@ -68,6 +69,7 @@ class Row:
     cells: Mapping[str, Cell]
     note: str = ""
     candidate: Candidate | None = None
+    differs: str = ""
 
     @property
     def label_fraction(self) -> float:
@@ -194,7 +196,7 @@ def compare(
     table = published(layout)
     ours = tuple(_row(str(place + 1), *both) for place, both in enumerate(zip(compared, scored, strict=True)))
     theirs = tuple(
-        Row(letters(place), row.name, True, row.cells, "; ".join(filter(None, (row.note, _differs(split)))))
+        Row(mark(place), row.name, True, row.cells, row.note, differs=_differs(split))
         for place, row in enumerate(table.rows)
     )
     return Comparison(
@@ -207,13 +209,7 @@ def compare(
     )
 
 
-def letters(place: int) -> str:
-    """Return "a" to "z", then "aa", "ab", ... for 0, 1, ..."""
-    before, last = divmod(place, 26)
-    return (letters(before - 1) if before else "") + chr(ord("a") + last)
-
-
-def _row(mark: str, candidate: Candidate, scored: Mapping[str, Scored]) -> Row:
+def _row(called: str, candidate: Candidate, scored: Mapping[str, Scored]) -> Row:
     cells: dict[str, Cell] = {name: found.score for name, found in scored.items()}
     cells["error"] = scored["accuracy"].score.complement
     if "top5_accuracy" in scored:
@@ -229,13 +225,13 @@ def _row(mark: str, candidate: Candidate, scored: Mapping[str, Scored]) -> Row:
     }
     dead = candidate.dead_parameters
     note = f"{dead:,} of the parameters never influence the output" if dead else ""
-    return Row(mark, candidate.name, False, cells, note, candidate)
+    return Row(called, candidate.name, False, cells, note, candidate)
 
 
 def _differs(split: Split) -> str:
     if split.synthetic:
-        return "data differ: ours are synthetic"
-    return "data differ: ours are a subset" if split.subset else ""
+        return "other data: ours are synthetic"
+    return "other data: ours are a subset" if split.subset else ""
 
 
 def _notes(split: Split, table: PublishedTable, ours: Sequence[Row]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_LETTERS = "abcdefghjkmnpqrstuvwxyz"
 _FILE = Path(__file__).with_name("published.json")
 
 
@@ -64,6 +65,12 @@ def published(layout: str) -> PublishedTable:
     content = json.loads(_FILE.read_text(encoding="utf-8"))[layout]
     rows = tuple(PublishedRow(row["name"], _cells(row), row.get("note", "")) for row in content["rows"])
     return PublishedTable(content["table"], content["data"], content["caption"], rows)
+
+
+def mark(place: int) -> str:
+    """Return what figures call a published row: "a", "b", ..., "z", "aa", "ab", ... for 0, 1, ..., without i, l and o, which look like digits."""
+    before, last = divmod(place, len(_LETTERS))
+    return (mark(before - 1) if before else "") + _LETTERS[last]
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Printed | float | int | str]:

@@ -43,7 +43,7 @@ def to_csv(comparison: Comparison) -> str:
                 *(row.cells.get(name) for name in _PLAIN),
                 "" if candidate is None else candidate.dead_parameters,
                 *(number for name in present for number in _numbers(row.cells.get(name))),
-                row.note,
+                "; ".join(filter(None, (row.note, row.differs))),
             ]
         )
     return text.getvalue()
@@ -81,7 +81,15 @@ def _row(row: Row) -> dict[str, Any]:
     }  # fmt: skip
     cells = {name: asdict(cell) if isinstance(cell, Score | Printed) else cell for name, cell in row.cells.items()}
     source = "published" if row.published else "measured"
-    return {"mark": row.mark, "name": row.name, "source": source, "note": row.note, **measured, "cells": cells}
+    return {
+        "mark": row.mark,
+        "name": row.name,
+        "source": source,
+        "note": row.note,
+        "differs": row.differs,
+        **measured,
+        "cells": cells,
+    }
 
 
 def _pair(comparison: Comparison, pair: Pair) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from dermonas.comparison.candidates import Candidate
-from dermonas.comparison.compare import letters
 from dermonas.comparison.front import pareto
-from dermonas.comparison.published import Printed, published
+from dermonas.comparison.published import Printed, mark, published
 from dermonas.comparison.scores import Score, mean_of
 from dermonas.comparison.tables import to_csv, to_json
 from dermonas.errors import ConfigError, DataError
@@ -213,11 +212,12 @@ def test_published_rows_are_marked_and_enter_nothing(layout):
     for cost in ("parameters", "multiply_adds"):
         assert not any(row.published for row in found.front(cost))
     assert {place for pair in found.tests for place in (pair.first, pair.second)} <= {0, 1, 2}
-    assert all(row.note.endswith("data differ: ours are synthetic") for row in found.published)
-    assert all("subset" in row.note for row in comparison(layout=layout, synthetic=False, subset=True).published)
-    assert not any("differ" in row.note for row in comparison(layout=layout, synthetic=False).published)
+    assert all(row.differs == "other data: ours are synthetic" for row in found.published)
+    assert all("subset" in row.differs for row in comparison(layout=layout, synthetic=False, subset=True).published)
+    assert not any(row.differs for row in comparison(layout=layout, synthetic=False).published)
     lines = list(csv.DictReader(io.StringIO(to_csv(found))))
     assert [line["source"] for line in lines] == ["measured"] * 3 + ["published"] * PAPERS[layout]
+    assert all("other data" in line["note"] for line in lines[3:])
     assert all(line["accuracy_sd"] == line["accuracy_lo"] == "" for line in lines[3:])
     assert {row["source"] for row in json.loads(to_json(found))["rows"][3:]} == {"published"}
 
@@ -256,8 +256,9 @@ def test_columns_of_other_data():
     assert comparison(classes=("a", *CLASSES[1:])).ours[0].cells.get("melanoma_f1") is None
 
 
-def test_letters():
-    assert [letters(place) for place in (0, 25, 26, 51, 52)] == ["a", "z", "aa", "az", "ba"]
+def test_marks_of_published_rows():
+    assert [mark(place) for place in (0, 8, 22, 23, 45, 46)] == ["a", "j", "z", "aa", "az", "ba"]
+    assert len({mark(place) for place in range(1000)}) == 1000
 
 
 def _accuracy(row) -> float:
