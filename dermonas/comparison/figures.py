@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dermonas.comparison.canvas import COLOURS, SETTINGS, empty, plain_axes
+from dermonas.comparison.canvas import COLOURS, SETTINGS, empty, literal, plain_axes
 from dermonas.comparison.compare import Comparison, Cost, Row, share, value
 from dermonas.comparison.marks import LEADER, LINE, Box, KeyEntry, key, key_width, place
 from dermonas.comparison.scores import Score
@@ -41,7 +41,7 @@ def cost_figure(comparison: Comparison, cost: Cost) -> Figure:
     theirs = tuple(row for row in comparison.published if not math.isnan(value(row, cost) + share(row)))
     entries = _cost_key(comparison, rows, theirs, cost)
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = _page(entries)
+        figure, axes = _page(comparison, entries)
         for row in (*rows, *theirs):
             _point(axes, row, value(row, cost))
         steps = _steps(comparison.front(cost), cost)
@@ -71,7 +71,7 @@ def labels_figure(comparison: Comparison) -> Figure | None:
         KeyEntry(str(index + 1), name, colour) for index, (name, colour) in enumerate(zip(names, colours, strict=True))
     ]
     with matplotlib.rc_context(SETTINGS):
-        figure, axes = _page(entries)
+        figure, axes = _page(comparison, entries)
         marked, lines = [], []
         for index, name in enumerate(names):
             rows = sorted((row for row in comparison.ours if row.name == name), key=lambda row: row.label_fraction)
@@ -112,13 +112,15 @@ class _Spot:
     colour: str
 
 
-def _page(entries: Sequence[KeyEntry]) -> tuple[Figure, Axes]:
-    """Return a figure with its key, and axes whose x is logarithmic."""
+def _page(comparison: Comparison, entries: Sequence[KeyEntry]) -> tuple[Figure, Axes]:
+    """Return a figure with its key and the data's name, and axes whose x is logarithmic."""
     lines = int((_TALL + _BOTTOM - 0.1) / LINE)
     columns = math.ceil(len(entries) / lines)
     figure = empty(_LEFT + _WIDE + _GAP + key_width(entries) * columns, _BOTTOM + _TALL + _TOP)
     axes = plain_axes(figure, _LEFT, _BOTTOM, _WIDE, _TALL)
     axes.set_xscale("log")
+    about = f"{comparison.split.dataset}{', synthetic phantom images' if comparison.split.synthetic else ''}"
+    axes.set_title(literal(about), loc="left", fontsize=8.5, color=COLOURS["muted"])
     key(figure, entries, _LEFT + _WIDE + _GAP, _BOTTOM + _TALL + 0.05, lines)
     return figure, axes
 

@@ -68,7 +68,10 @@ def published(layout: str) -> PublishedTable:
 
 
 def mark(place: int) -> str:
-    """Return what figures call a published row: "a", "b", ..., "z", "aa", "ab", ... for 0, 1, ..., without i, l and o, which look like digits."""
+    """Return what figures call a published row, from 0: "a" to "z", "aa", ..., without i, l and o.
+
+    Those three look like the digits that mark our own rows.
+    """
     before, last = divmod(place, len(_LETTERS))
     return (mark(before - 1) if before else "") + _LETTERS[last]
 

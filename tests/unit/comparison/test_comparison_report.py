@@ -218,6 +218,7 @@ def test_many_models_and_one_give_figures(layout, models):
         assert any("published" in word for word in words) == bool(drawn)
         low, high = figure.axes[0].get_ylim()
         assert all(low < 100 * row.cells["accuracy"].mean < high for row in found.ours)
+        assert figure.axes[0].get_title(loc="left") == "phantom, synthetic phantom images"
     assert labels_figure(found) is None
 
 
