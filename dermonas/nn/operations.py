@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dermonas.errors import GenotypeError
+from dermonas.nn.depthwise import DepthwiseConv
 
 Input = Float[Tensor, "batch channels_in height width"]
 Output = Float[Tensor, "batch channels_out height_out width_out"]
@@ -60,10 +61,10 @@ class Zero(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
-def _depthwise_pointwise(channels: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> list[nn.Module]:
+def _depthwise_pointwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
     return [
         nn.ReLU(),
-        nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False),
+        DepthwiseConv(channels, kernel, stride, dilation),
         nn.Conv2d(channels, channels, 1, bias=False),
         nn.BatchNorm2d(channels),
     ]
@@ -71,14 +72,12 @@ def _depthwise_pointwise(channels: int, kernel: int, stride: int, padding: int, 
 
 def separable(channels: int, kernel: int, stride: int) -> nn.Sequential:
     """Two rounds of ReLU, depthwise, pointwise, batch norm; the first round carries the stride."""
-    padding = (kernel - 1) // 2
-    first = _depthwise_pointwise(channels, kernel, stride, padding)
-    return nn.Sequential(*first, *_depthwise_pointwise(channels, kernel, 1, padding))
+    return nn.Sequential(*_depthwise_pointwise(channels, kernel, stride), *_depthwise_pointwise(channels, kernel, 1))
 
 
 def dilated(channels: int, kernel: int, stride: int) -> nn.Sequential:
     """One round of ReLU, depthwise with dilation 2, pointwise, batch norm."""
-    return nn.Sequential(*_depthwise_pointwise(channels, kernel, stride, kernel - 1, dilation=2))
+    return nn.Sequential(*_depthwise_pointwise(channels, kernel, stride, dilation=2))
 
 
 def _conv_7x1_1x7(channels: int, stride: int) -> nn.Sequential:
