@@ -21,7 +21,7 @@ from dermonas.data.manifest import Manifest, read_manifest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.evaluation.predictions import Predictions
 from dermonas.space.genotype import PRIMITIVES
-from dermonas.tracking.lookup import DIGEST, by_id, children, newest, runs_with
+from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, children, inputs_digest, newest, reusable, runs_with
 from dermonas.tracking.runs import PARENT, STAGE, connected, download, experiment_id, tracked
 from pipelines.command import command
 from pipelines.compare_config import ALL, CompareConfig
@@ -34,8 +34,8 @@ _LAYOUTS = {"cifar10": "cifar10", "cifar100": "cifar10", "imagenet": "imagenet"}
 _WHOLE = {"isic": 25_331, "cifar10": 60_000, "imagenet": 1_281_167}
 
 
-def run(config: CompareConfig, recipe: Recipe, *, adopt: bool = True) -> str:
-    """Compare evaluated runs as a tracked run; return its id."""
+def run(config: CompareConfig, recipe: Recipe, *, adopt: bool = True, reuse: bool = False) -> str:
+    """Compare evaluated runs as a tracked run, or find it with `reuse`; return its id."""
     if config.runs == [ALL]:
         folder = config.data or output_folder(parse(STAGES["prepare"], recipe.stages["prepare"], [], "prepare"))
         manifest = read_manifest(folder)
@@ -45,7 +45,11 @@ def run(config: CompareConfig, recipe: Recipe, *, adopt: bool = True) -> str:
         manifest, folder = data_of(runs[0], config.data, recipe)
     dataset = manifest.dataset
     layout: Any = _LAYOUTS.get(dataset, "isic") if config.layout == "auto" else config.layout
-    tags = {DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
+    evaluations = [one.data.tags.get(EVALUATED_BY) for one in runs]
+    inputs = inputs_digest("compare", {**plain(config), "data": None, "runs": evaluations, "layout": layout})
+    if reuse and (known := reusable(dataset, "compare", inputs)):
+        return known
+    tags = {INPUTS: inputs, DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
     with (
         tempfile.TemporaryDirectory() as place,
         tracked(f"dermonas/{dataset}", "compare", f"compare-{len(runs)}-models", tags, adopt=adopt) as tracker,

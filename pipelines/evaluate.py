@@ -28,7 +28,7 @@ from dermonas.evaluation.predictions import Predictions, tabulate
 from dermonas.evaluation.submission import COLUMNS, write_submission
 from dermonas.evaluation.temperature import LabelledLogits, temperature_of
 from dermonas.metrics.temperature import Temperature
-from dermonas.tracking.lookup import DIGEST, children
+from dermonas.tracking.lookup import DIGEST, INPUTS, children, inputs_digest, reusable
 from dermonas.tracking.runs import Run, child, tracked
 from dermonas.tracking.training import average
 from dermonas.training.record import ModelRecord, load_model
@@ -50,14 +50,24 @@ from pipelines.recipe import Recipe, plain, read_config
 
 _log = logging.getLogger(__name__)
 
+_FREE = ("dataset", "data", "device", "threads", "batch_size")
+"""Keys that do not change the result."""
 
-def run(config: EvaluateConfig, recipe: Recipe, *, adopt: bool = True) -> str:
-    """Evaluate a trained run (each seed of it) as a tracked run; return its id."""
+
+def run(config: EvaluateConfig, recipe: Recipe, *, adopt: bool = True, reuse: bool = False) -> str:
+    """Evaluate a trained run (each seed of it) as a tracked run; return its id.
+
+    With `reuse` a finished evaluation of the same inputs is returned instead: test is not read again.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     trained = trained_run(config.run, dataset_of(recipe, config.data, config.dataset))
     manifest, folder = data_of(trained, config.data, recipe)
     other = None if config.external is None else read_manifest(config.external)
+    values = {**plain(config), "run": trained.info.run_id, "external": None if other is None else other.digest}
+    inputs = inputs_digest("evaluate", {key: value for key, value in values.items() if key not in _FREE})
+    if reuse and (known := reusable(manifest.dataset, "evaluate", inputs)):
+        return known
     name = f"{trained.info.run_name}-{config.split if other is None else other.dataset}"
     tags = {
         DIGEST: manifest.digest,
@@ -66,7 +76,7 @@ def run(config: EvaluateConfig, recipe: Recipe, *, adopt: bool = True) -> str:
         EVALUATED: trained.info.run_id,
     }
     ones = children(trained)
-    with tracked(f"dermonas/{manifest.dataset}", "evaluate", name, tags, adopt=adopt) as tracker:
+    with tracked(f"dermonas/{manifest.dataset}", "evaluate", name, {**tags, INPUTS: inputs}, adopt=adopt) as tracker:
         parent = Run(tracker.client, trained.info.run_id, trained.info.experiment_id)
         for one in ones:
             work = _Work(config, one, manifest, folder, other)

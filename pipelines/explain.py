@@ -25,7 +25,7 @@ from dermonas.explain.gradcam import gradcam
 from dermonas.explain.sanity import shuffled_weights, similarity
 from dermonas.metrics.temperature import scaled
 from dermonas.seeding import numpy_generator
-from dermonas.tracking.lookup import DIGEST, children
+from dermonas.tracking.lookup import DIGEST, INPUTS, children, inputs_digest, reusable
 from dermonas.tracking.runs import Run, tracked
 from dermonas.training.record import ModelRecord, load_model
 from pipelines.command import command
@@ -34,6 +34,9 @@ from pipelines.models import TEMPERATURE, data_of, dataset_of, device_named, mod
 from pipelines.recipe import Recipe, plain, read_config
 
 _log = logging.getLogger(__name__)
+
+_FREE = ("dataset", "data", "device", "threads")
+"""Keys that do not change the result."""
 
 GRID = "cam-grid.png"
 """Artifact: a row an image, a column a model."""
@@ -49,8 +52,8 @@ class _Explained:
     similarity: float | None
 
 
-def run(config: ExplainConfig, recipe: Recipe, *, adopt: bool = True) -> str:
-    """Draw the maps of trained runs as a tracked run; return its id."""
+def run(config: ExplainConfig, recipe: Recipe, *, adopt: bool = True, reuse: bool = False) -> str:
+    """Draw the maps of trained runs as a tracked run, or find it with `reuse`; return its id."""
     if config.threads:
         torch.set_num_threads(config.threads)
     dataset = dataset_of(recipe, config.data, config.dataset)
@@ -59,8 +62,12 @@ def run(config: ExplainConfig, recipe: Recipe, *, adopt: bool = True) -> str:
     other = [one.info.run_id for one in runs if one.data.tags.get(DIGEST) != manifest.digest]
     if other:
         raise ConfigError(f"run {other[0]} was trained on other data than run {runs[0].info.run_id}: explain it alone")
+    values = {**plain(config), "runs": [one.info.run_id for one in runs]}
+    inputs = inputs_digest("explain", {key: value for key, value in values.items() if key not in _FREE})
+    if reuse and (known := reusable(manifest.dataset, "explain", inputs)):
+        return known
     rows = chosen_rows(manifest, config.images, config.seed)
-    tags = {DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
+    tags = {INPUTS: inputs, DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
     name = f"explain-{runs[0].info.run_name}" if len(runs) == 1 else f"explain-{len(runs)}-models"
     with tracked(f"dermonas/{manifest.dataset}", "explain", name, tags, adopt=adopt) as tracker:
         settled = {**plain(config), "runs": [one.info.run_id for one in runs]}

@@ -16,8 +16,8 @@ from dermonas.data.config import output_folder
 from dermonas.data.manifest import read_manifest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.events import Silent
-from dermonas.tracking.lookup import DIGEST, INPUTS, children, finished, inputs_digest, supersede
-from dermonas.tracking.runs import PARENT, STAGE, Run, child, connected, experiment_id, tracked
+from dermonas.tracking.lookup import DIGEST, INPUTS, children, finished, inputs_digest, reusable, supersede
+from dermonas.tracking.runs import PARENT, STAGE, Run, child, tracked
 from dermonas.tracking.training import average
 from dermonas.training.config import FitConfig, seeds_of
 from dermonas.training.settings import TrainSettings
@@ -67,12 +67,10 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
         return ""
     inputs = inputs_digest(work.stage, {"runs": [job.digest for job in jobs]})
     name = model.name if config.label_fraction == 1 else f"{model.name}-{config.label_fraction:g}"
-    client = connected()
-    experiment = experiment_id(client, f"dermonas/{manifest.dataset}")
-    known = finished(client, experiment, {STAGE: work.stage, INPUTS: inputs})
-    if known is not None and not config.fresh:
-        _log.info("%s was trained on the same inputs: run %s (--fresh true trains anew)", name, known.info.run_id)
-        return str(known.info.run_id)
+    known = None if config.fresh else reusable(manifest.dataset, work.stage, inputs)
+    if known is not None:
+        _log.info("%s was trained on the same inputs: run %s (--fresh true trains anew)", name, known)
+        return known
     tags = {
         DIGEST: manifest.digest,
         "dermonas.synthetic": manifest.synthetic,
@@ -104,7 +102,7 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
                 supersede(one, {STAGE: work.stage, INPUTS: job.digest})
                 _describe(one, work, model, job.settings)
                 job.tracked(one, called)
-        average(run, children(client.get_run(run.id)), ("best/", "model/", "train/seconds", "search/"))
+        average(run, children(run.client.get_run(run.id)), ("best/", "model/", "train/seconds", "search/"))
     return run.id
 
 

@@ -24,6 +24,7 @@ from pipelines.compare_config import CompareConfig
 from pipelines.describe_config import DescribeConfig
 from pipelines.evaluate_config import EvaluateConfig
 from pipelines.explain_config import ExplainConfig
+from pipelines.pipeline_config import PipelineConfig
 from pipelines.register_config import RegisterConfig
 
 Config = TypeVar("Config")
@@ -38,6 +39,7 @@ STAGES: dict[str, type[Any]] = {
     "explain": ExplainConfig,
     "compare": CompareConfig,
     "register": RegisterConfig,
+    "pipeline": PipelineConfig,
 }
 # A shared key and what each entry point calls it.
 SHARED: dict[str, dict[str, str]] = {

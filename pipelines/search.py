@@ -26,6 +26,7 @@ from dermonas.search.report import write_report
 from dermonas.search.study import UID, opened, without_password
 from dermonas.search.trials import event_of
 from dermonas.seeding import numpy_generator
+from dermonas.tracking.lookup import INPUTS, inputs_digest
 from dermonas.tracking.runs import Run, tracked
 from dermonas.tracking.search import GENOTYPE, SearchTracker
 from pipelines import prepare
@@ -79,7 +80,13 @@ def search_images(config: SearchConfig, manifest: Manifest, folder: Path) -> np.
     return images[np.sort(chosen)]
 
 
-def run(config: SearchConfig, recipe: Recipe) -> tuple[str, SearchResult]:
+def inputs_of(config: SearchConfig, manifest: Manifest) -> str:
+    """Return a digest of what a search's result depends on."""
+    values = identity(config, manifest.digest, device_of(config).type)
+    return inputs_digest("search", {**values, "trials": config.trials})
+
+
+def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[str, SearchResult]:
     """Search as a tracked run; return its id and the result."""
     manifest, folder = prepared(config, recipe)
     device = device_of(config)
@@ -91,7 +98,10 @@ def run(config: SearchConfig, recipe: Recipe) -> tuple[str, SearchResult]:
         "dermonas.mode": config.mode,
         "dermonas.synthetic": manifest.synthetic,
     }
-    with tracked(f"dermonas/{manifest.dataset}", "search", f"search-{name}", tags) as tracker:
+    inputs = {INPUTS: inputs_of(config, manifest)}
+    with tracked(
+        f"dermonas/{manifest.dataset}", "search", f"search-{name}", {**tags, **inputs}, adopt=adopt
+    ) as tracker:
         _describe(tracker, config, recipe, manifest, folder)
         images = search_images(config, manifest, folder)
         space = space_of(config)

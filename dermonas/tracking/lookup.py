@@ -39,6 +39,13 @@ def finished(client: MlflowClient, experiment: str, tags: Mapping[str, Any]) -> 
     return next(ended, None)
 
 
+def reusable(dataset: str, stage: str, inputs: str) -> str | None:
+    """Return the id of a data set's newest finished run of a stage with these inputs; see `inputs_digest`."""
+    client = connected()
+    known = finished(client, experiment_id(client, f"dermonas/{dataset}"), {STAGE: stage, INPUTS: inputs})
+    return None if known is None else str(known.info.run_id)
+
+
 def newest(dataset: str, stages: tuple[str, ...], digest: str | None = None) -> MlflowRun:
     """Return the newest finished run of some stages of a data set that is no other run's child.
 

@@ -1,0 +1,144 @@
+"""`mlflow run . -e pipeline`: prepare, search, train, benchmark, evaluate, explain, compare and register on one recipe.
+
+Each step is a run of its own, as if it were started alone; one whose result for the same inputs exists is skipped. So
+the same command after a kill goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from dermonas.data.config import PrepareConfig, output_folder
+from dermonas.data.manifest import Manifest, read_manifest
+from dermonas.errors import DataError
+from dermonas.tracking.lookup import DIGEST, by_id, children, inputs_digest, reusable
+from dermonas.tracking.runs import Run, tracked
+from pipelines import benchmark, compare, evaluate, explain, prepare, register, search, train
+from pipelines.command import command
+from pipelines.pipeline_config import STEPS, PipelineConfig
+from pipelines.recipe import STAGES, Recipe, parse, plain, read_config
+
+_JUDGED = "best/validation/balanced_accuracy"
+
+
+def run(config: PipelineConfig, recipe: Recipe, overrides: dict[str, list[str]]) -> dict[str, Any]:
+    """Go the whole road as a tracked run.
+
+    Args:
+        config: The settings.
+        recipe: Holds each step's own.
+        overrides: Command-line words of each step.
+
+    Returns:
+        Step -> run id, or a list of them.
+    """
+    settings = {step: parse(STAGES[step], recipe.stages[step], overrides.get(step, []), step) for step in STEPS}
+    manifest = _prepared(settings["prepare"])
+    folder = output_folder(settings["prepare"])
+    for step in ("search", "train", "benchmark", "compare", "register"):
+        settings[step] = dataclasses.replace(settings[step], data=folder)
+    tags = {DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
+    with tracked(f"dermonas/{manifest.dataset}", "pipeline", f"pipeline-{recipe.name}", tags) as tracker:
+        tracker.params({**plain(config), "recipe": recipe.name})
+        resolved = {step: plain(values) for step, values in settings.items()}
+        tracker.document("config.yaml", yaml.safe_dump({"pipeline": plain(config), **resolved}))
+        tracker.data(manifest, folder, "pipeline")
+        steps = _Steps(tracker)
+        found = steps.told("search", _searched(settings["search"], recipe, manifest))
+        models = [steps.told("train", train.run(_with(settings["train"], genotype=found), recipe, adopt=False))]
+        for genotype in config.genotypes:
+            models.append(
+                steps.told("train", train.run(_with(settings["train"], genotype=genotype), recipe, adopt=False))
+            )
+        for weights in (None, "none") if config.scratch else (None,):
+            own = settings["benchmark"] if weights is None else _with(settings["benchmark"], weights=weights)
+            for one in benchmark.run(own, recipe, adopt=False):
+                models.append(steps.told("benchmark", one))
+        for one in models:
+            values = _with(settings["evaluate"], run=one)
+            steps.told("evaluate", evaluate.run(values, recipe, adopt=False, reuse=True))
+        values = _with(settings["explain"], runs=models)
+        maps = steps.told("explain", explain.run(values, recipe, adopt=False, reuse=True))
+        values = _with(settings["compare"], runs=models, explain=maps)
+        steps.told("compare", compare.run(values, recipe, adopt=False, reuse=True))
+        if config.register != "none":
+            chosen = _best(models[:1] if config.register == "found" else models)
+            steps.told("register", _registered(_with(settings["register"], run=chosen), recipe, manifest))
+        tracker.document("steps.json", steps.runs)
+    return steps.runs
+
+
+class _Steps:
+    """Keeps which run did which step, on the pipeline's run as it goes."""
+
+    def __init__(self, tracker: Run) -> None:
+        self.tracker = tracker
+        self.runs: dict[str, list[str]] = {}
+
+    def told(self, step: str, run_id: str) -> str:
+        self.runs.setdefault(step, []).append(run_id)
+        self.tracker.tags({f"dermonas.step.{step}": " ".join(self.runs[step])})
+        print(f"{step}: run {run_id}", file=sys.stderr)
+        return run_id
+
+
+def _with(config: Any, **values: Any) -> Any:
+    return dataclasses.replace(config, **values)
+
+
+def _prepared(config: PrepareConfig) -> Manifest:
+    """Return the data set, prepared by these settings: those of an earlier prepare are in its report."""
+    folder = output_folder(config)
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        manifest = read_manifest(folder)
+    except (OSError, ValueError, DataError):
+        return prepare.run(config, adopt=False)
+    wanted, had = plain(config), report.get("config", {})
+    same = report.get("digest") == manifest.digest and all(
+        had.get(key) == value for key, value in wanted.items() if key not in ("workers", "out")
+    )
+    return manifest if same else prepare.run(config, adopt=False)
+
+
+def _searched(config: Any, recipe: Recipe, manifest: Manifest) -> str:
+    known = reusable(manifest.dataset, "search", search.inputs_of(config, manifest))
+    return known or search.run(config, recipe, adopt=False)[0]
+
+
+def _best(models: Sequence[str]) -> str:
+    """Return the training with the best validation balanced accuracy, a seed of it where there are several."""
+    seeds = [one for model in models for one in children(by_id(model))]
+    return str(max(seeds, key=lambda one: one.data.metrics[_JUDGED]).info.run_id)
+
+
+def _registered(config: Any, recipe: Recipe, manifest: Manifest) -> str:
+    inputs = inputs_digest("register", {**plain(config), "data": None, "digest": manifest.digest})
+    known = reusable(manifest.dataset, "register", inputs)
+    return known or register.run(config, recipe, adopt=False, inputs=inputs).run
+
+
+def main(argv: Sequence[str]) -> None:
+    """Read the recipe and `--key value` or `--step.key value`, go, and print the pipeline's steps."""
+    mine: list[str] = []
+    overrides: dict[str, list[str]] = {}
+    words = iter(argv)
+    for word in words:
+        step, dot, key = word.removeprefix("--").partition(".")
+        if not (word.startswith("--") and dot and step in STEPS):
+            mine.append(word)
+            continue
+        given = [f"--{key}"] if "=" in key else [f"--{key}", next(words, "")]
+        overrides.setdefault(step, []).extend(given)
+    config, recipe = read_config("pipeline", mine)
+    print(json.dumps(run(config, recipe, overrides)))
+
+
+if __name__ == "__main__":
+    sys.exit(command("pipeline", main))
