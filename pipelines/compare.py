@@ -73,13 +73,14 @@ def run(config: CompareConfig, recipe: Recipe, *, adopt: bool = True, reuse: boo
         tracker.document("config.yaml", yaml.safe_dump(settled))
         tracker.data(manifest, folder, "comparison")
         names = dict(zip((one.info.run_id for one in runs), (row.name for row in comparison.ours), strict=True))
+        maps = _grid(config, manifest, scratch)
         found = write(
             comparison,
             scratch / "out",
-            grid=_grid(config, manifest, scratch),
+            grid=None if maps is None else maps.read_bytes(),
             deviations={names[one.info.run_id]: _deviations(one, scratch) for one in runs},
         )
-        for path in found:
+        for path in [*found, *([] if maps is None else [maps])]:
             tracker.artifact(path)
     return tracker.id
 
@@ -154,7 +155,7 @@ def _deviations(run: MlflowRun, scratch: Path) -> list[dict[str, Any]]:
     return [{"key": key, "paper": value["paper"], "ours": value["here"]} for key, value in content.items()]
 
 
-def _grid(config: CompareConfig, manifest: Manifest, scratch: Path) -> bytes | None:
+def _grid(config: CompareConfig, manifest: Manifest, scratch: Path) -> Path | None:
     """Fetch the grid of heat maps; None where none was made."""
     if config.explain == "none":
         return None
@@ -166,7 +167,7 @@ def _grid(config: CompareConfig, manifest: Manifest, scratch: Path) -> bytes | N
     else:
         explained = by_id(config.explain).info.run_id
     try:
-        return download(explained, GRID, scratch).read_bytes()
+        return download(explained, GRID, scratch)
     except StorageError:
         if config.explain == "latest":
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -103,7 +104,16 @@ class Job:
         folder = config.out / f"{self.model.name.replace('/', '-')}-s{self.settings.seed}-{self.digest}"
         hardware = Hardware(config.accelerator, config.devices, config.num_nodes, config.workers, config.sync_batchnorm)
         data = train_data(self.work.manifest, self.work.folder, self.settings, config.label_fraction)
-        fit(self.start.network, data, self.settings, folder, observer, resume=not config.fresh, hardware=hardware)
+        fit(
+            self.start.network,
+            data,
+            self.settings,
+            folder,
+            observer,
+            resume=not config.fresh,
+            hardware=hardware,
+            bar=sys.stdout.isatty(),
+        )
         return folder
 
     def tracked(self, run: Run, name: str) -> None:

@@ -71,7 +71,7 @@ class SearchProgress(Silent):
 
 
 class TrainProgress(Silent):
-    """Shows epochs done, loss, the best validation figure and time left.
+    """One line an epoch: loss, the best validation figure and time left; on a terminal Lightning's bar shows the steps.
 
     Args:
         name: The run's name.
@@ -80,7 +80,6 @@ class TrainProgress(Silent):
 
     def __init__(self, name: str, select: str) -> None:
         self.name, self.select = name, select
-        self.bar: tqdm[Any] | None = None
         self.total = self.first = 0
         self.best: float | None = None
         self.start = time.monotonic()
@@ -92,17 +91,11 @@ class TrainProgress(Silent):
             self._judge(metrics)
         if self.first:
             print(f"{self.name}: {self.first} of {self.total} epochs are done", file=sys.stderr)
-        if sys.stderr.isatty() and self.first < self.total:
-            self.bar = tqdm(total=total, initial=self.first, unit="epoch", dynamic_ncols=True, desc=self.name)
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Tell an epoch's figures."""
         figure = self._judge(metrics)
         told = f"loss {metrics['train/loss']:.4f}, {self.select.replace('_', ' ')} {figure:.4f} (best {self.best:.4f})"
-        if self.bar is not None:
-            self.bar.set_postfix_str(told)
-            self.bar.update()
-            return
         each = (time.monotonic() - self.start) / (epoch + 1 - self.first)
         left = _left(each * (self.total - epoch - 1))
         print(
@@ -114,11 +107,6 @@ class TrainProgress(Silent):
         better = min if self.select == "loss" else max
         self.best = figure if self.best is None else better(self.best, figure)
         return figure
-
-    def finished(self, stage: str, metrics: Mapping[str, float]) -> None:
-        """Close the bar."""
-        if self.bar is not None:
-            self.bar.close()
 
 
 def _left(seconds: float) -> str:

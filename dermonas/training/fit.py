@@ -78,6 +78,7 @@ def fit(
     *,
     hardware: Hardware | None = None,
     number: int = 0,
+    bar: bool = False,
 ) -> Trained:
     """Train a network in place; afterwards it holds the last epoch's weights, in channels-last memory.
 
@@ -93,6 +94,7 @@ def fit(
         resume: False starts anew, over whatever the folder holds.
         hardware: Where; one device by default.
         number: The run's number for the observer.
+        bar: Show Lightning's bar over the steps of each epoch, on standard output.
 
     Returns:
         What came of it.
@@ -126,7 +128,7 @@ def fit(
         keeper = Keeper(folder, observer, number, identity, history)
         loaders = Loaders(data, settings, first, hardware.workers)
         with _quietly(), _random_states_kept(), forked(settings.seed, "training"):
-            trainer = _trainer(settings, folder, hardware, keeper)
+            trainer = _trainer(settings, folder, hardware, keeper, bar)
             trainer.fit(module, loaders, ckpt_path=folder / LAST if first else None, weights_only=True)
     if settings.drop_path:
         network.set_drop_path(0.0, None)  # type: ignore[operator]
@@ -136,7 +138,7 @@ def fit(
     return Trained(tuple(history), best, len(history) < settings.epochs, folder / BEST)
 
 
-def _trainer(settings: TrainSettings, folder: Path, hardware: Hardware, keeper: Keeper) -> lightning.Trainer:
+def _trainer(settings: TrainSettings, folder: Path, hardware: Hardware, keeper: Keeper, bar: bool) -> lightning.Trainer:
     replicas = hardware.devices * hardware.num_nodes
     cuda = torch.cuda.is_available() and hardware.accelerator in ("auto", "cuda", "gpu")
     if settings.precision == "float16" and not cuda:  # Lightning would take bfloat16 without a word
@@ -162,7 +164,7 @@ def _trainer(settings: TrainSettings, folder: Path, hardware: Hardware, keeper: 
             callbacks=[keeper],
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=False,
+            enable_progress_bar=bar,
             enable_model_summary=False,
         )
     except (MisconfigurationException, ValueError) as error:
