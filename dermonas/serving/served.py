@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dermonas.errors import ConfigError, StorageError
+from dermonas.errors import ConfigError, DataError, StorageError
 from dermonas.explain.cam import class_activation
 from dermonas.imaging.decode import decode
 from dermonas.imaging.normalise import normalise
@@ -97,6 +97,7 @@ class Served:
 
         Raises:
             ConfigError: `tta` of a model that was trained without flips.
+            DataError: Logits that are not finite, which is no image's fault.
         """
         if tta and len(self.description.flips) == 1:
             raise ConfigError("tta averages over the flips that training drew, and this model saw none: leave tta out")
@@ -105,7 +106,10 @@ class Served:
             total = plain.double()
             for flip in self.description.flips[1:] if tta else ():
                 total = total + self.program(views.flip(flip))[0].double()
-        return Output((total / (len(self.description.flips) if tta else 1)).numpy(), features)
+        logits = (total / (len(self.description.flips) if tta else 1)).numpy()
+        if not np.isfinite(logits).all():
+            raise DataError("the model's logits are not finite: register another version")
+        return Output(logits, features)
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return softmax(logits / temperature), float64 (n, classes)."""

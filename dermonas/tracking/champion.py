@@ -83,7 +83,8 @@ def decide(
     """Compare two models on the same images and decide.
 
     The challenger becomes champion if its balanced accuracy is higher and, on lesions drawn anew, it is higher in at
-    least `PROBABILITY` of the resamples; or if it is forced.
+    least `PROBABILITY` of the resamples; or if it is forced. Resamples that lack a class say nothing; where they are
+    most, as with a lesion or two a class, nobody wins without force.
 
     Args:
         labels: (n,) class indices.
@@ -105,14 +106,17 @@ def decide(
     found = paired_bootstrap(first, second, bootstrap)
     higher, gap = found.probability_first_higher, found.difference
     figures = f"balanced accuracy {found.first:.4f}, version {against} has {found.second:.4f}"
-    shown = "no interval can be made" if math.isnan(higher) else f"probability of improvement {higher:.3f}"
+    shown = f"probability of improvement {higher:.3f}"
+    if math.isnan(higher):
+        shown = "too few lesions of some class for an interval"
     won = found.first > found.second and higher >= PROBABILITY
     if won:
         reason = f"{figures}; {shown}, at least {PROBABILITY}"
     elif force:
         reason = f"forced: {force} ({figures}; {shown})"
     elif found.first > found.second:
-        reason = f"{figures}; {shown}, below {PROBABILITY}: the difference may be chance"
+        below = "" if math.isnan(higher) else f", below {PROBABILITY}"
+        reason = f"{figures}; {shown}{below}: the difference may be chance"
     else:
         reason = f"{figures}; not higher"
     return Decision(

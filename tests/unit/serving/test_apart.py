@@ -20,8 +20,11 @@ from dermonas.data.augmentation import Evaluate
 from dermonas.errors import StorageError
 from dermonas.imaging.decode import decode
 from dermonas.imaging.resize import resize
+from dermonas.serving.digest import files_digest, verify
 from dermonas.serving.package import CODE
 from dermonas.serving.score import score_packaged
+from dermonas.tracking import registry
+from dermonas.tracking.runs import tracked
 
 SOURCE = Path(dermonas.__file__).parent
 REFUSED = (
@@ -70,9 +73,32 @@ print(json.dumps({"answers": answers, "dermonas": dermonas.__file__, "modules": 
 '''
 
 
-def test_packages_answer_as_evaluation_without_the_project(cells, timm, images, tmp_path):
+@pytest.fixture
+def registered(cells, timm, tmp_path, run_tables, monkeypatch):
+    """Both packages as they come out of a registry, checked, with the digests that it holds."""
+    shutil.copy(run_tables, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    found = []
+    with tracked("dermonas/noise", "register", "name", {}) as run:
+        for packed in (cells, timm):
+            folder = tmp_path / packed.description.name
+            shutil.copytree(packed.folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
+            digest = files_digest(folder)
+            with registry.logged(run, "dermonas-noise", folder, {}) as model:
+                pass
+            version = registry.register(run, "dermonas-noise", model, run.id, {registry.FILES: digest}, "")
+            fetched = registry.fetch(version, tmp_path / f"fetched {packed.description.name}")
+            verify(fetched, digest)
+            found.append((packed, fetched, version))
+    return found
+
+
+def test_registered_models_answer_as_evaluation_without_the_project(registered, images, tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MLFLOW"))}
-    folders = [str(one.folder) for one in (cells, timm)]
+    folders = [str(fetched) for _, fetched, _ in registered]
     done = subprocess.run(
         [sys.executable, "-P", "-c", SCRIPT, json.dumps(REFUSED), *folders],
         input=json.dumps([base64.b64encode(image).decode() for image in images]),
@@ -85,12 +111,14 @@ def test_packages_answer_as_evaluation_without_the_project(cells, timm, images, 
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    assert Path(found["dermonas"]).is_relative_to(cells.folder)
+    assert Path(found["dermonas"]).is_relative_to(folders[0])
     assert not [name for name in found["modules"] if any(f"{name}.".startswith(f"{one}.") for one in REFUSED)]
     held = {name for name in found["modules"] if name.split(".")[0] == "dermonas"}
     assert held <= {"dermonas", *(_module(name) for name in CODE)}
-    for packed, answers in zip((cells, timm), found["answers"], strict=True):
+    for (packed, _, version), answers in zip(registered, found["answers"], strict=True):
         names = packed.description.classes
+        assert {answer["version"] for answer in answers} == {str(version.version)}
+        assert {answer["digest"] for answer in answers} == {version.tags[registry.FILES]}
         for answer, image in zip(answers, images, strict=True):
             view = torch.stack([Evaluate(packed.view)(resize(decode(image), packed.view.stored))])
             with torch.inference_mode():

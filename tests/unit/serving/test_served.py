@@ -15,7 +15,7 @@ from PIL import Image
 from dermonas.data.augmentation import Evaluate
 from dermonas.data.cache import decoded_cache
 from dermonas.data.manifest import Manifest
-from dermonas.errors import ConfigError, ImageError, StorageError
+from dermonas.errors import ConfigError, DataError, ImageError, StorageError
 from dermonas.evaluation.predict import predict
 from dermonas.explain.cam import class_activation
 from dermonas.metrics.temperature import scaled
@@ -152,6 +152,12 @@ def test_a_head_that_is_not_pool_and_linear_has_no_map(cells, images):
 def test_a_bad_image_names_its_row(cells, images):
     with pytest.raises(ImageError, match="row 1: image: not an image"):
         list(cells.served.outputs([images[0], b"no image"]))
+
+
+def test_logits_that_are_no_numbers_are_an_error(cells):
+    broken = dataclasses.replace(cells.served, program=lambda x: (torch.full((len(x), 3), torch.nan), x))
+    with pytest.raises(DataError, match="not finite"):
+        broken.logits(torch.zeros(2, 3, 32, 32))
 
 
 def test_a_damaged_head_or_description_is_told(cells, tmp_path):
