@@ -180,6 +180,9 @@ def _warnings(
             share = f"{interval.undefined} of {interval.replicates} resamples, which lack a class"
             what = "has no interval, as it does not exist" if math.isnan(interval.lo) else "does not exist"
             found.append(f"{name} {what} in {share}")
+    above = [name for name in ("ece_before", "ece") if headline[name].lo > headline[name].estimate]
+    if above:
+        found.append(f"{' and '.join(above)}: the interval lies above, as resampling adds noise to a calibration error")
     if rows.temperature.warning:
         found.append(f"calibration: {rows.temperature.warning}")
     return tuple(found)

@@ -45,7 +45,7 @@ def store_errors() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise StorageError(
-            f"MLflow tracking store {get_tracking_uri()} refused: {reason}; finished trials are kept in the study, "
+            f"MLflow tracking store {get_tracking_uri()} refused: {reason}; what was finished is kept, "
             "mend it (free space, permissions, server) and repeat the same command"
         ) from error
 

@@ -90,7 +90,7 @@ def test_read_only_artifacts_lose_no_finished_trial(make_place, mount, fake):
     if not mount(runs, "size=64k,ro"):
         shutil.rmtree(runs, ignore_errors=True)
         runs.write_text("a file stands where the folder should")
-    check_refused(place.search("--trials", "2", patch=fake), "MLflow tracking store", "finished trials are kept")
+    check_refused(place.search("--trials", "2", patch=fake), "MLflow tracking store", "what was finished is kept")
     assert place.trials() == trials
     if runs.is_dir():
         subprocess.run(["mount", "-o", "remount,rw", str(runs)], check=True)

@@ -147,6 +147,7 @@ FAULTS = [
     ("dermonas.search.tracked", "import mlflow", "MLflow only"),
     ("pipelines.sampled", "from optuna import samplers", "Optuna only"),
     ("dermonas.nn.pretrained", "def f():\n    import timm", "timm only"),
+    ("dermonas.serving.trained", "from dermonas.training import record", "Serving imports imaging"),
     ("dermonas.objective.trained", "import lightning.pytorch", "Lightning only"),
     ("dermonas.nn.explained", "import pytorch_grad_cam", "grad-cam only"),
     ("dermonas.data.augmented", "import albumentations", "albumentations only"),
