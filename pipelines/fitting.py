@@ -16,7 +16,7 @@ from dermonas.data.config import output_folder
 from dermonas.data.manifest import read_manifest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.events import Silent
-from dermonas.tracking.lookup import DIGEST, INPUTS, children, finished, inputs_digest, reusable, supersede
+from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, children, finished, inputs_digest, reusable, supersede
 from dermonas.tracking.runs import PARENT, STAGE, Run, child, tracked
 from dermonas.tracking.training import average
 from dermonas.training.config import FitConfig, seeds_of
@@ -27,7 +27,8 @@ from pipelines.recipe import STAGES, Recipe, parse, plain
 _log = logging.getLogger(__name__)
 
 FOLLOWED = "DERMONAS_TRAINS"
-"""Tells the processes that Lightning starts for further devices which trainings the first one does."""
+"""Tells the processes that Lightning starts for further devices which training the first one does."""
+_MARKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", FOLLOWED)
 
 
 def work_of(stage: str, config: FitConfig, recipe: Recipe) -> Work:
@@ -62,7 +63,7 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
     jobs = [job_of(work, model, seed) for seed in seeds_of(config)]
     if follower():
         for job in jobs:
-            if job.digest in os.environ.get(FOLLOWED, ""):
+            if os.environ.get(FOLLOWED, job.digest) == job.digest:  # another launcher than Lightning says nothing
                 job.fit(Silent())
         return ""
     inputs = inputs_digest(work.stage, {"runs": [job.digest for job in jobs]})
@@ -87,18 +88,16 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
         supersede(run, {STAGE: work.stage, INPUTS: inputs})
         _describe(run, work, model, jobs[0].settings)
         if len(jobs) == 1:
-            os.environ[FOLLOWED] = jobs[0].digest
-            jobs[0].tracked(run, name)
+            with _followed(jobs[0]):
+                jobs[0].tracked(run, name)
             return run.id
-        found = [None if config.fresh else _finished_child(run, job, work.stage) for job in jobs]
-        os.environ[FOLLOWED] = " ".join(job.digest for job, old in zip(jobs, found, strict=True) if old is None)
-        for job, old in zip(jobs, found, strict=True):
-            if old is not None:
+        for job in jobs:
+            if not config.fresh and (old := _finished_child(run, job, work.stage)):
                 run.client.set_tag(old, PARENT, run.id)
                 continue
             own = {**tags, INPUTS: job.digest, "dermonas.seed": job.settings.seed}
             called = f"{name}-s{job.settings.seed}"
-            with child(run, work.stage, called, own) as one:
+            with _followed(job), child(run, work.stage, called, own) as one:
                 supersede(one, {STAGE: work.stage, INPUTS: job.digest})
                 _describe(one, work, model, job.settings)
                 job.tracked(one, called)
@@ -120,9 +119,31 @@ def _describe(run: Run, work: Work, model: Model, settings: TrainSettings) -> No
 
 
 def _finished_child(run: Run, job: Job, stage: str) -> str | None:
-    """Return the finished run of one seed, from an earlier, killed run of the same command."""
+    """Return the finished run of one seed, from an earlier run of the same command that did not finish."""
     old = finished(run.client, run.experiment_id, {STAGE: stage, INPUTS: job.digest})
-    return None if old is None else str(old.info.run_id)
+    if old is None or by_id(old.data.tags[PARENT]).info.status == "FINISHED":  # that one keeps its children
+        return None
+    return str(old.info.run_id)
+
+
+@contextlib.contextmanager
+def _followed(job: Job) -> Iterator[None]:
+    """Have the processes that Lightning starts for further devices do this training, and end with it.
+
+    It starts them once, and later takes its own marks in the environment for those of another launcher.
+    """
+    before = {name: os.environ.get(name) for name in _MARKS}
+    os.environ[FOLLOWED] = job.digest
+    try:
+        yield
+    finally:
+        if before["LOCAL_RANK"] is None:
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -17,17 +17,18 @@ import yaml
 from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.data.manifest import Manifest, read_manifest
 from dermonas.errors import DataError
-from dermonas.tracking.lookup import DIGEST, by_id, children, inputs_digest, reusable
-from dermonas.tracking.runs import Run, tracked
+from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, children, inputs_digest, reusable, supersede
+from dermonas.tracking.runs import STAGE, Run, tracked
 from pipelines import benchmark, compare, evaluate, explain, prepare, register, search, train
 from pipelines.command import command
+from pipelines.fitting import follower
 from pipelines.pipeline_config import STEPS, PipelineConfig
 from pipelines.recipe import STAGES, Recipe, parse, plain, read_config
 
 _JUDGED = "best/validation/balanced_accuracy"
 
 
-def run(config: PipelineConfig, recipe: Recipe, overrides: dict[str, list[str]]) -> dict[str, Any]:
+def run(config: PipelineConfig, recipe: Recipe, overrides: dict[str, list[str]]) -> dict[str, list[str]]:
     """Go the whole road as a tracked run.
 
     Args:
@@ -36,30 +37,27 @@ def run(config: PipelineConfig, recipe: Recipe, overrides: dict[str, list[str]])
         overrides: Command-line words of each step.
 
     Returns:
-        Step -> run id, or a list of them.
+        Step -> run ids; {} in a further process of a training on several devices.
     """
     settings = {step: parse(STAGES[step], recipe.stages[step], overrides.get(step, []), step) for step in STEPS}
     manifest = _prepared(settings["prepare"])
     folder = output_folder(settings["prepare"])
     for step in ("search", "train", "benchmark", "compare", "register"):
         settings[step] = dataclasses.replace(settings[step], data=folder)
-    tags = {DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
+    if follower():  # a process that Lightning started for a further device
+        _models(config, settings, recipe, _searched(settings["search"], recipe, manifest), lambda step, run_id: run_id)
+        return {}
+    resolved = {"pipeline": plain(config), **{step: plain(values) for step, values in settings.items()}}
+    same = {STAGE: "pipeline", INPUTS: inputs_digest("pipeline", {**resolved, "digest": manifest.digest})}
+    tags = {**same, DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
     with tracked(f"dermonas/{manifest.dataset}", "pipeline", f"pipeline-{recipe.name}", tags) as tracker:
+        supersede(tracker, same)
         tracker.params({**plain(config), "recipe": recipe.name})
-        resolved = {step: plain(values) for step, values in settings.items()}
-        tracker.document("config.yaml", yaml.safe_dump({"pipeline": plain(config), **resolved}))
+        tracker.document("config.yaml", yaml.safe_dump(resolved))
         tracker.data(manifest, folder, "pipeline")
         steps = _Steps(tracker)
         found = steps.told("search", _searched(settings["search"], recipe, manifest))
-        models = [steps.told("train", train.run(_with(settings["train"], genotype=found), recipe, adopt=False))]
-        for genotype in config.genotypes:
-            models.append(
-                steps.told("train", train.run(_with(settings["train"], genotype=genotype), recipe, adopt=False))
-            )
-        for weights in (None, "none") if config.scratch else (None,):
-            own = settings["benchmark"] if weights is None else _with(settings["benchmark"], weights=weights)
-            for one in benchmark.run(own, recipe, adopt=False):
-                models.append(steps.told("benchmark", one))
+        models = _models(config, settings, recipe, found, steps.told)
         for one in models:
             values = _with(settings["evaluate"], run=one)
             steps.told("evaluate", evaluate.run(values, recipe, adopt=False, reuse=True))
@@ -86,6 +84,19 @@ class _Steps:
         self.tracker.tags({f"dermonas.step.{step}": " ".join(self.runs[step])})
         print(f"{step}: run {run_id}", file=sys.stderr)
         return run_id
+
+
+def _models(
+    config: PipelineConfig, settings: Mapping[str, Any], recipe: Recipe, found: str, told: Callable[[str, str], str]
+) -> list[str]:
+    """Train the found network, the published ones and the baselines; return their runs."""
+    models = []
+    for genotype in (found, *config.genotypes):
+        models.append(told("train", train.run(_with(settings["train"], genotype=genotype), recipe, adopt=False)))
+    for weights in (None, "none") if config.scratch else (None,):
+        own = settings["benchmark"] if weights is None else _with(settings["benchmark"], weights=weights)
+        models += [told("benchmark", one) for one in benchmark.run(own, recipe, adopt=False)]
+    return models
 
 
 def _with(config: Any, **values: Any) -> Any:
@@ -137,7 +148,9 @@ def main(argv: Sequence[str]) -> None:
         given = [f"--{key}"] if "=" in key else [f"--{key}", next(words, "")]
         overrides.setdefault(step, []).extend(given)
     config, recipe = read_config("pipeline", mine)
-    print(json.dumps(run(config, recipe, overrides)))
+    found = run(config, recipe, overrides)
+    if found:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":
