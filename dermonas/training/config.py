@@ -192,7 +192,10 @@ def seeds_of(config: FitConfig) -> range:
 def size_of(config: TrainConfig) -> tuple[Stem, int, int]:
     """Return stem, cells and C of the network."""
     base = recipe_of(config.recipe)
-    return config.stem or base.stem, config.layers or base.layers, config.channels or base.channels
+    stem, layers, channels = (
+        getattr(base if getattr(config, key) is None else config, key) for key in ("stem", "layers", "channels")
+    )
+    return stem, layers, channels
 
 
 def deviations(config: FitConfig) -> dict[str, dict[str, Any]]:
