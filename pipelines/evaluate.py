@@ -28,8 +28,8 @@ from dermonas.evaluation.predictions import Predictions, tabulate
 from dermonas.evaluation.submission import COLUMNS, write_submission
 from dermonas.evaluation.temperature import LabelledLogits, temperature_of
 from dermonas.metrics.temperature import Temperature
-from dermonas.tracking.lookup import DIGEST, INPUTS, children, inputs_digest, reusable
-from dermonas.tracking.runs import Run, child, tracked
+from dermonas.tracking.lookup import DIGEST, INPUTS, children, inputs_digest, reusable, supersede
+from dermonas.tracking.runs import STAGE, Run, child, tracked
 from dermonas.tracking.training import average
 from dermonas.training.record import ModelRecord, load_model
 from pipelines.command import command
@@ -77,22 +77,26 @@ def run(config: EvaluateConfig, recipe: Recipe, *, adopt: bool = True, reuse: bo
     }
     ones = children(trained)
     with tracked(f"dermonas/{manifest.dataset}", "evaluate", name, {**tags, INPUTS: inputs}, adopt=adopt) as tracker:
+        supersede(tracker, {STAGE: "evaluate", INPUTS: inputs})
         parent = Run(tracker.client, trained.info.run_id, trained.info.experiment_id)
         for one in ones:
             work = _Work(config, one, manifest, folder, other)
             if len(ones) == 1:
                 _evaluate(work, tracker)
                 continue
-            own = {**tags, EVALUATED: one.info.run_id, "dermonas.seed": one.data.tags["dermonas.seed"]}
-            with child(tracker, "evaluate", f"{name}-s{own['dermonas.seed']}", own) as seed_run:
+            seed = one.data.tags["dermonas.seed"]
+            own = {**tags, EVALUATED: one.info.run_id, "dermonas.seed": seed, INPUTS: f"{inputs}-s{seed}"}
+            with child(tracker, "evaluate", f"{name}-s{seed}", own) as seed_run:
+                supersede(seed_run, {STAGE: "evaluate", INPUTS: own[INPUTS]})
                 _evaluate(work, seed_run)
         tracker.params({**plain(config), "run": trained.info.run_id})
         if len(ones) > 1:
-            fresh = [tracker.client.get_run(one.info.run_id) for one in ones]
+            figures = children(tracker.client.get_run(tracker.id))
             prefixes = (f"{_prefix(config, other)}/",)
-            average(tracker, fresh, prefixes)
-            average(parent, fresh, prefixes)
-            if other is None:
+            average(tracker, figures, prefixes)
+            if work.of_test:
+                average(parent, figures, prefixes)
+            if work.counted:
                 parent.tags({EVALUATED_BY: tracker.id})
     return tracker.id
 
@@ -107,6 +111,16 @@ class _Work:
     folder: Path
     other: Manifest | None
 
+    @property
+    def counted(self) -> bool:
+        """Whether this reads the data set's own test images."""
+        return self.other is None and self.config.split == "test"
+
+    @property
+    def of_test(self) -> bool:
+        """Whether the figures belong on the trained run, whose own on validation are those of each epoch."""
+        return self.other is not None or self.counted
+
 
 def _prefix(config: EvaluateConfig, other: Manifest | None) -> str:
     return config.split if other is None else f"external/{other.dataset}"
@@ -118,6 +132,11 @@ def _evaluate(work: _Work, tracker: Run) -> None:
     trained = Run(tracker.client, work.trained.info.run_id, work.trained.info.experiment_id)
     with tempfile.TemporaryDirectory() as scratch:
         model, record = load_model(model_folder(work.trained, Path(scratch)))
+        if work.counted:  # before it happens, so that one that dies counts too
+            reads = int(work.trained.data.tags.get(READS, 0)) + 1
+            trained.tags({READS: reads})
+            if reads > 1:
+                _log.warning("test has now been read %d times for this model: choose nothing by it", reads)
         predictions = predictions_of(work, model, record)
         found = evaluate(
             predictions,
@@ -137,16 +156,16 @@ def _evaluate(work: _Work, tracker: Run) -> None:
             tracker.artifact(path)
     metrics = found.metrics(_prefix(config, work.other))
     tracker.metrics(metrics)
-    trained.metrics(metrics)
+    if work.of_test:
+        trained.metrics(metrics)
     settled = {**plain(config), "run": work.trained.info.run_id}
     tracker.params(settled)
     tracker.document("config.yaml", yaml.safe_dump(settled))
     tracker.data(work.manifest if work.other is None else work.other, work.folder, "evaluation")
+    if work.counted:
+        trained.tags({EVALUATED_BY: tracker.id})
     if work.other is None:
-        reads = int(work.trained.data.tags.get(READS, 0)) + (config.split == "test")
-        trained.tags({READS: reads, EVALUATED_BY: tracker.id, TEMPERATURE: predictions.temperature.value})
-        if reads > 1 and config.split == "test":
-            _log.warning("test has now been read %d times for this model: choose nothing by it", reads)
+        trained.tags({TEMPERATURE: predictions.temperature.value})
     tracker.tags({"dermonas.warnings": "; ".join(found.warnings)})
     print(as_text(found), file=sys.stderr)
 
