@@ -21,7 +21,17 @@ from dermonas.data.manifest import Manifest, read_manifest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.evaluation.predictions import Predictions
 from dermonas.space.genotype import PRIMITIVES
-from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, children, inputs_digest, newest, reusable, runs_with
+from dermonas.tracking.lookup import (
+    DIGEST,
+    INPUTS,
+    by_id,
+    children,
+    inputs_digest,
+    newest,
+    reusable,
+    runs_with,
+    supersede,
+)
 from dermonas.tracking.runs import PARENT, STAGE, connected, download, experiment_id, tracked
 from pipelines.command import command
 from pipelines.compare_config import ALL, CompareConfig
@@ -54,6 +64,7 @@ def run(config: CompareConfig, recipe: Recipe, *, adopt: bool = True, reuse: boo
         tempfile.TemporaryDirectory() as place,
         tracked(f"dermonas/{dataset}", "compare", f"compare-{len(runs)}-models", tags, adopt=adopt) as tracker,
     ):
+        supersede(tracker, {STAGE: "compare", INPUTS: inputs})
         scratch = Path(place)
         comparison = compare(
             [_candidate(one, manifest, scratch) for one in runs],

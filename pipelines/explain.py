@@ -25,8 +25,8 @@ from dermonas.explain.gradcam import gradcam
 from dermonas.explain.sanity import shuffled_weights, similarity
 from dermonas.metrics.temperature import scaled
 from dermonas.seeding import numpy_generator
-from dermonas.tracking.lookup import DIGEST, INPUTS, children, inputs_digest, reusable
-from dermonas.tracking.runs import Run, tracked
+from dermonas.tracking.lookup import DIGEST, INPUTS, children, inputs_digest, reusable, supersede
+from dermonas.tracking.runs import STAGE, Run, tracked
 from dermonas.training.record import ModelRecord, load_model
 from pipelines.command import command
 from pipelines.explain_config import ExplainConfig
@@ -70,6 +70,7 @@ def run(config: ExplainConfig, recipe: Recipe, *, adopt: bool = True, reuse: boo
     tags = {INPUTS: inputs, DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
     name = f"explain-{runs[0].info.run_name}" if len(runs) == 1 else f"explain-{len(runs)}-models"
     with tracked(f"dermonas/{manifest.dataset}", "explain", name, tags, adopt=adopt) as tracker:
+        supersede(tracker, {STAGE: "explain", INPUTS: inputs})
         settled = {**plain(config), "runs": [one.info.run_id for one in runs]}
         tracker.params(settled)
         tracker.document("config.yaml", yaml.safe_dump(settled))
