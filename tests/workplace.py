@@ -153,6 +153,20 @@ class Place:
         found = client.search_runs(experiments, f"tags.`dermonas.stage` = '{stage}'", max_results=1000)
         return sorted(found, key=lambda run: run.info.start_time)
 
+    def run_of(self, done: Done) -> Any:
+        """The run that the last line of `run <id>` on standard output names."""
+        word, run_id = done.out.strip().splitlines()[-1].split()
+        assert word == "run", done.out
+        return self.client.get_run(run_id)
+
+    def artifacts(self, run: Any) -> Path:
+        """The folder of a run's artifacts."""
+        return Path(run.info.artifact_uri.removeprefix("file://"))
+
+    def curve(self, run: Any, metric: str) -> list[tuple[int, float]]:
+        """All that was logged of a metric, as (step, value)."""
+        return [(one.step, one.value) for one in self.client.get_metric_history(run.info.run_id, metric)]
+
     def study(self, without: str = "") -> Any:
         """The one study of this place, but for a study named `without`."""
         import optuna

@@ -21,7 +21,13 @@ MODULES = (
     "pipelines.search",
     "pipelines.prepare",
     "pipelines.describe",
-    "torch._dynamo",  # what torch, optuna and matplotlib import late
+    "pipelines.pipeline",  # which imports every step
+    "albumentations",  # what these import late
+    "dermonas.nn.baselines",
+    "dermonas.explain.gradcam",
+    "huggingface_hub",
+    "lightning.pytorch.strategies",
+    "torch._dynamo",
     "optuna.importance._fanova._evaluator",
     "optuna.visualization",
     "plotly.io",
@@ -46,6 +52,7 @@ def child(order):
     try:
         exec(order["patch"], {"__name__": "patch"})  # the tests' own text  # noqa: S102
         module = importlib.import_module(order["module"])
+        sys.modules["__main__"].__spec__ = module.__spec__  # what Lightning starts further processes by
         sys.argv = [order["module"], *order["arguments"]]
         code = module.command(order["module"].split(".")[1], module.main)
     except BaseException:
