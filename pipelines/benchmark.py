@@ -19,7 +19,11 @@ def run(config: BenchmarkConfig, recipe: Recipe, *, adopt: bool = True) -> list[
     """Train every configured network as a tracked run; return the runs' ids."""
     work = work_of("benchmark", config, recipe)
     names = list(TABLE_IV.values()) if config.models == ["table-iv"] else config.models
-    return [trained(work, _model(work, config, name), adopt=adopt and len(names) == 1) for name in names]
+    models = [_model(work, config, name) for name in names]
+    if len(models) > 1:  # a name or a weight file that does not exist is told now, not after days of training
+        for model in models:
+            model.start(config.seed, settings_of(config))
+    return [trained(work, model, adopt=adopt and len(models) == 1) for model in models]
 
 
 def _model(work: Work, config: BenchmarkConfig, name: str) -> Model:
