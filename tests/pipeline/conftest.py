@@ -32,6 +32,26 @@ save = checkpoints.Keeper.on_train_epoch_end
 checkpoints.Keeper.on_train_epoch_end = kept
 """
 
+# Figures take longer than all the rest of an evaluation.
+NO_DRAWING = """
+import pipelines.evaluate as evaluate
+evaluate.write_figures = lambda *_: None
+"""
+ONE_DRAWING = """
+import pipelines.evaluate as evaluate
+draw = evaluate.write_figures
+def once(*arguments):
+    evaluate.write_figures = lambda *_: None
+    draw(*arguments)
+evaluate.write_figures = once
+"""
+
+
+@pytest.fixture
+def plain() -> str:
+    """A patch by which evaluations draw nothing."""
+    return NO_DRAWING
+
 
 @pytest.fixture(scope="session")
 def went(shared: Path, zygote: Zygote, phantoms: Path, run_tables: Path) -> Path:
@@ -44,7 +64,7 @@ def went(shared: Path, zygote: Zygote, phantoms: Path, run_tables: Path) -> Path
             place = Place(folder, phantoms, zygote, shared)
             killed = place.run("pipeline", *ROAD, patch=DIES)
             assert killed.code == -9, killed.err
-            done = place.run("pipeline", *ROAD)
+            done = place.run("pipeline", *ROAD, patch=ONE_DRAWING)
             assert done.code == 0, done.err
             (shared / "road.done").write_text(done.out)
     return folder
