@@ -1,0 +1,1 @@
+"""The locality-pretrained NAO controller: tokens, edits, network, pretraining, proposals."""
