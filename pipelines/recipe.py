@@ -112,14 +112,14 @@ def read_config(stage: str, argv: Sequence[str]) -> tuple[Any, Recipe]:
     first.add_argument("--config", type=Path, default=DEFAULT)
     found, rest = first.parse_known_args(list(argv))
     recipe = read_recipe(found.config)
-    given = {word.split("=")[0][2:] for word in rest if word.startswith("--")} - {"help"}
-    _known("command line", "--", given, {field.name for field in dataclasses.fields(STAGES[stage])})
     config = parse(STAGES[stage], recipe.stages[stage], rest, stage)
     return config, recipe
 
 
 def parse(kind: type[Config], defaults: Mapping[str, Any], argv: Sequence[str], stage: str) -> Config:
-    """Build a configuration dataclass from a recipe's values and command-line words."""
+    """Build a configuration dataclass from a recipe's values and command-line words; none may be abbreviated."""
+    given = {word.split("=")[0][2:] for word in argv if word.startswith("--")} - {"help"}
+    _known("command line", "--", given, {field.name for field in dataclasses.fields(STAGES[stage])})
     parser = jsonargparse.ArgumentParser(prog=f"python -m pipelines.{stage}", exit_on_error=False)
     parser.add_argument("--config", type=str, help="recipe, a YAML file (default: the phantom recipe)")
     parser.add_class_arguments(kind, as_group=False)
