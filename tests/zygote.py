@@ -28,6 +28,8 @@ MODULES = (
     "huggingface_hub",
     "lightning.pytorch.strategies",
     "torch._dynamo",
+    "torch.export.pt2_archive._package",
+    "torch._functorch.aot_autograd",
     "optuna.importance._fanova._evaluator",
     "optuna.visualization",
     "plotly.io",
