@@ -5,12 +5,12 @@ VENV ?= .venv
 PYTHON ?= python3
 # The experiment in which `mlflow run` makes its run: see docs/decisions/mlflow-run-and-experiments.md.
 EXPERIMENT ?= dermonas/phantom
-# Anything more for `mlflow run` (search), pytest (test) or `mlflow ui` (ui).
+# Anything more for `mlflow run` (search, pipeline), pytest (test) or `mlflow ui` (ui).
 ARGS ?=
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup search test lint bench ui clean
+.PHONY: help setup search pipeline test lint bench ui clean
 
 # Paths are quoted and no file is a make target, so that spaces in them are no matter.
 BIN = $(VENV)/bin
@@ -20,9 +20,10 @@ STAMP = $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | git h
 help:
 	@echo 'make setup    create $(VENV) and install what search and test need'
 	@echo 'make search   search on synthetic images; ARGS="-P trials=5 -P config=..." EXPERIMENT=dermonas/NAME'
+	@echo 'make pipeline search, train, compare and register on synthetic images; ARGS and EXPERIMENT as for search'
 	@echo 'make test     lint, types, import rules, tests: what CI runs'
 	@echo 'make lint     the first three of these'
-	@echo 'make bench    what a search step and a proposal cost here'
+	@echo 'make bench    what a search step, a proposal, a training step and its input cost here'
 	@echo 'make ui       browse the runs at http://127.0.0.1:5000'
 	@echo 'make clean    remove caches; environment, data and runs stay'
 
@@ -41,8 +42,8 @@ setup:
 	touch "$(STAMP)"
 
 # `mlflow run` starts "python": the environment's own must come first on PATH.
-search: setup
-	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" mlflow run . -e search --env-manager local --experiment-name "$(EXPERIMENT)" $(ARGS)
+search pipeline: setup
+	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" mlflow run . -e $@ --env-manager local --experiment-name "$(EXPERIMENT)" $(ARGS)
 
 lint: setup
 	"$(BIN)/ruff" check .
@@ -55,7 +56,8 @@ test: lint
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 $(ARGS)
 
 bench: setup
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; PYTHONPATH=. "$(BIN)/python" "$$file"; done
+	@set -e; for name in search_step tpe_ask train_step input; do \
+	    echo "== $$name"; "$(BIN)/python" -m benchmarks.$$name; done
 
 ui: setup
 	@"$(BIN)/mlflow" ui $(ARGS)
