@@ -5,6 +5,7 @@ Source: spec/csnas.md 8 (CSNAS, Fig 7 and the README of DermoCSNAS: plasma, scal
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ _INK, _WRONG, _FAINT = "#222222", "#B3261E", "#6A6A6A"
 _TILE, _GAP, _UNDER, _GROUP = 1.5, 0.08, 0.30, 0.22
 _LEFT, _TOP, _TITLE, _FOOT, _RIGHT = 0.12, 0.32, 0.34, 0.30, 0.70
 _SMALL, _HEAD = 7.5, 9.0
+_LINE = 0.13  # of a heading of several lines
+_LETTERS = 20  # of a line in a heading, where a name is not one longer word
 _GLYPH = 0.62  # mean width of a letter of DejaVu Sans, in font sizes; bold is wider
 
 # Nothing of the user's matplotlib settings enters a figure.
@@ -86,14 +89,15 @@ def grid(
     for k in range(2 * models):
         lefts.append(lefts[-1] + _TILE + (_GROUP if k in (0, models) else _GAP))
     width = lefts[-1] + _TILE + _RIGHT
-    head = _TOP + (_TITLE if title else 0.0) + (_TITLE if models > 1 else 0.0)
+    extra = _LINE * (max(_wrapped(column.name).count("\n") for column in columns) if models > 1 else 0)
+    head = _TOP + extra + (_TITLE if title else 0.0) + (_TITLE if models > 1 else 0.0)
     height = head + count * (_TILE + _UNDER) + (_FOOT if synthetic else 0.0)
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(width, height), facecolor="white")
         page = _Page(figure, width, height)
         if title:
             page.text(width / 2, 0.2, title, size=_HEAD + 2, bold=True, room=width)
-        _head(page, columns, lefts, head, threshold)
+        _head(page, columns, lefts, head, extra, threshold)
         for row in range(count):
             top = head + row * (_TILE + _UNDER)
             _image(page, pixels[row], labels[row], lefts[0], top, synthetic)
@@ -176,7 +180,9 @@ class _Page:
     ) -> None:
         """Write text centred on (x, y), below y (`under`) or starting at x (`left`), shrunk to fit `room` inches."""
         if room is not None:
-            size *= min(1.0, 72 * room / (size * _GLYPH * (1.12 if bold else 1.0) * max(len(text), 1)))
+            size *= min(
+                1.0, 72 * room / (size * _GLYPH * (1.12 if bold else 1.0) * max(map(len, (text or " ").split("\n"))))
+            )
         self.figure.text(
             x / self.width,
             1 - y / self.height,
@@ -189,7 +195,9 @@ class _Page:
         )
 
 
-def _head(page: _Page, columns: Sequence[Column], lefts: list[float], head: float, threshold: float) -> None:
+def _head(
+    page: _Page, columns: Sequence[Column], lefts: list[float], head: float, extra: float, threshold: float
+) -> None:
     """Write what the columns are: groups above names when there is more than one model."""
     models = len(columns)
     groups = ((1, "class activation map"), (1 + models, f"region at {threshold:g}"))
@@ -200,12 +208,18 @@ def _head(page: _Page, columns: Sequence[Column], lefts: list[float], head: floa
         return
     for first, text in groups:
         start, end = lefts[first], lefts[first + models - 1] + _TILE
-        page.text((start + end) / 2, head - 0.14 - _TITLE, text, size=_HEAD, room=end - start)
-        line = page.axes(start, head - 0.32, end - start, 0.01)
+        page.text((start + end) / 2, head - 0.14 - _TITLE - extra, text, size=_HEAD, room=end - start)
+        line = page.axes(start, head - 0.32 - extra, end - start, 0.01)
         line.set_axis_off()
         line.axhline(0.5, color=_FAINT, linewidth=0.8)
         for k, column in enumerate(columns):
-            page.text(lefts[first + k] + _TILE / 2, head - 0.14, column.name, size=_HEAD, bold=True)
+            middle = head - 0.14 - extra / 2
+            page.text(lefts[first + k] + _TILE / 2, middle, _wrapped(column.name), size=_HEAD, bold=True)
+
+
+def _wrapped(name: str) -> str:
+    """Break a heading at its spaces."""
+    return "\n".join(textwrap.wrap(name, _LETTERS, break_long_words=False, break_on_hyphens=False)) or name
 
 
 def _image(page: _Page, pixels: NDArray[np.uint8], label: str | None, left: float, top: float, synthetic: bool) -> None:
