@@ -17,6 +17,8 @@ from dermonas.search.samplers.base import STALL, DomainSampler, proposal, stalle
 from dermonas.search.samplers.history import THETA, names
 from dermonas.space.darts import DartsSpace
 from dermonas.space.domain import Domain
+from dermonas.space.nasbench101 import NasBench101Space
+from dermonas.space.nasbench201 import NasBench201Space
 
 DOMAINS = {
     "tiny": Product((2, 3)),
@@ -24,6 +26,8 @@ DOMAINS = {
     "long": Product((8,) * 12),
     "folded": Folded((2, 3, 3, 4)),
     "darts": DartsSpace(nodes=4, encoding="pairs"),
+    "nasbench101": NasBench101Space(),
+    "nasbench201": NasBench201Space(),
 }
 
 
@@ -86,6 +90,67 @@ def test_only_trials_before_the_asking_one_count(build, domain):
     late = study.ask()  # number 30
     add(study, records[30:])
     assert proposal(late) == build().theta(records[:30], 30)
+
+
+def test_parallel_asks_differ_and_do_not_depend_on_who_ends_first(build, domain):
+    records = random_records(domain, 40, np.random.default_rng(6))
+    study = new_study(sampler=build())
+    add(study, records)
+    asked = [study.ask() for _ in range(4)]
+    thetas = [proposal(trial) for trial in asked]
+    assert thetas == [build().theta(records, 40 + k) for k in range(4)]
+    # The TPE may propose its best theta to all: it does not know what runs.
+    if math.prod(domain.choices) > 100 and study.sampler.name != "tpe":
+        assert len(set(thetas)) > 1
+    # Trials 43 and 41 end, in that order; 40 and 42 still run when the next one is asked for.
+    for trial in (asked[3], asked[1]):
+        trial.set_user_attr(THETA, list(thetas[trial.number - 40]))
+        study.tell(trial, 0.5)
+    sampler = build()
+    seen = sampler.records(study)
+    assert [r.number for r in seen[40:]] == [41, 43]
+    assert proposal(study.ask()) == sampler.theta(seen, 44) == study.sampler.theta(seen, 44)
+
+
+def test_failed_trials_teach_nothing_and_hold_nothing(build, domain):
+    objective = separable(domain, 0)
+    study = new_study(sampler=build())
+    values = []
+    for number in range(60):
+        trial = study.ask()
+        theta = proposal(trial)
+        assert legal(theta, domain)
+        trial.set_user_attr(THETA, list(theta))
+        if number % 3:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            values.append(objective(domain.canonical(theta)))
+            study.tell(trial, values[-1])
+    records = build().records(study)
+    assert [r.value for r in records] == values
+    assert all(r.number % 3 == 0 for r in records)
+
+
+def test_pruned_trials_count_in_modern_mode_alone_and_lose_to_complete_ones(build, domain, mode):
+    rng = np.random.default_rng(11)
+    study = new_study(sampler=build())
+    thetas = [domain.sample(rng) for _ in range(30)]
+    for number, theta in enumerate(thetas):
+        trial = study.ask()
+        trial.set_user_attr(THETA, list(theta))
+        if number % 2:
+            # The values that pruned trials stopped at are the best of all: they must not look it.
+            trial.report(-100.0 - number, 1)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, float(number))
+    sampler = build()
+    records = sampler.records(study)
+    assert len(records) == (30 if mode == "modern" else 15)
+    assert min(records, key=lambda r: r.key).number == 0
+    # What they were pruned at says nothing beyond their order.
+    kept = [r if r.state == "complete" else replace(r, value=7.0) for r in records]
+    assert sampler.theta(records, 30) == build().theta(kept, 30)
 
 
 def test_no_global_generator_is_touched(build, domain):

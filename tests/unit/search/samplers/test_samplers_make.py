@@ -8,6 +8,8 @@ from sampler_fakes import Product
 
 from dermonas.errors import ConfigError
 from dermonas.search.samplers import NAMES, make
+from dermonas.search.samplers.evolution import EvolutionSampler, EvolutionSettings
+from dermonas.search.samplers.local import LocalSampler
 from dermonas.search.samplers.random import RandomSampler
 from dermonas.search.samplers.tpe import PRESETS, TPESampler
 
@@ -15,7 +17,7 @@ DOMAIN = Product((2, 2))
 
 
 def test_every_name_builds_what_it_says():
-    kinds = {"tpe": TPESampler, "random": RandomSampler}
+    kinds = {"tpe": TPESampler, "random": RandomSampler, "evolution": EvolutionSampler, "local": LocalSampler}
     assert set(kinds) == set(NAMES)
     for name, kind in kinds.items():
         for mode in ("paper", "modern"):
@@ -31,13 +33,21 @@ def test_the_preset_reaches_the_sampler():
         assert sampler.settings == settings
 
 
+def test_an_evolutions_numbers_reach_it():
+    sampler = make("evolution", DOMAIN, 0, population=7, tournament=3)
+    assert isinstance(sampler, EvolutionSampler)
+    assert sampler.settings == EvolutionSettings(7, 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "grid"}, "'grid': use tpe or random"),
+        ({"name": "grid"}, "'grid': use one of tpe, random, evolution, local"),
         ({"mode": "old"}, "'old': use paper or modern"),
         ({"tpe": "fast"}, "'fast': use paper or code"),
         ({"tpe": "fast", "name": "random"}, "'fast': use paper or code"),
+        ({"population": 0}, "population is 0: use 1 or more"),
+        ({"tournament": 0, "name": "evolution"}, "tournament is 0: use 1 or more"),
     ],
 )
 def test_unknown_names_say_what_is_allowed(changes, message):
