@@ -106,7 +106,14 @@ def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[st
         images = search_images(config, manifest, folder)
         space = space_of(config)
         sampler = samplers.make(
-            config.sampler, space, config.seed, config.mode, config.tpe, zero_start=config.zero_start
+            config.sampler,
+            space,
+            config.seed,
+            config.mode,
+            config.tpe,
+            population=config.population,
+            tournament=config.tournament,
+            zero_start=config.zero_start,
         )
         assert config.pruner is not None
         pruner = make_pruner(config.pruner, config.epochs)

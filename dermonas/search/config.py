@@ -36,6 +36,11 @@ PAPER_BY_DATASET: dict[str, dict[str, Any]] = {
 # These may change when a study goes on: they bound or place the work and do not change a score.
 _FREE = ("trials", "max_failures", "threads", "storage", "study", "data")
 
+# Read by this sampler alone: to a study of another one they are nothing.
+_EVOLUTION = ("population", "tournament")
+
+_LEAST = {"trials": 1, "max_failures": 0, "threads": 0, "seed": 0, "population": 1, "tournament": 1}
+
 
 @dataclass(frozen=True)
 class SearchConfig(ContrastiveSettings):
@@ -44,8 +49,10 @@ class SearchConfig(ContrastiveSettings):
     Attributes:
         data: Folder that prepare wrote; None is the recipe's own, prepared first when it is missing.
         trials: Distinct genotypes to evaluate, over all resumptions of the study.
-        sampler: "tpe" or "random".
+        sampler: "tpe", "random", "evolution" or "local".
         tpe: TPE preset: "paper" (20 start-ups, 20,000 candidates, gamma .2) or "code" (20, 24, .25).
+        population: How many of the newest trials an evolution breeds from; as many random ones come first.
+        tournament: Of how many draws from the population the best is the parent.
         study: Study name; empty is made from recipe, data digest, nodes, sampler and seed.
         storage: Optuna storage URL.
         nodes: Intermediate nodes of a cell, 4 or 5.
@@ -64,6 +71,8 @@ class SearchConfig(ContrastiveSettings):
     trials: int = 20
     sampler: str = "tpe"
     tpe: str = "paper"
+    population: int = 20
+    tournament: int = 20
     study: str = ""
     storage: str = "sqlite:///studies.db"
     nodes: int = 5
@@ -78,7 +87,7 @@ class SearchConfig(ContrastiveSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, least in (("trials", 1), ("max_failures", 0), ("threads", 0), ("seed", 0)):
+        for key, least in _LEAST.items():
             if getattr(self, key) < least:
                 raise ConfigError(f"{key} is {getattr(self, key)}, must be at least {least}")
         if self.images is not None and self.images < 4:
@@ -106,7 +115,8 @@ def space_of(config: SearchConfig) -> DartsSpace:
 
 def identity(config: SearchConfig, data_digest: str, device: str) -> dict[str, Any]:
     """Return what a study's scores depend on; a study goes on only under an equal identity."""
-    kept = {key: value for key, value in asdict(config).items() if key not in _FREE}
+    left_out = _FREE if config.sampler == "evolution" else (*_FREE, *_EVOLUTION)
+    kept = {key: value for key, value in asdict(config).items() if key not in left_out}
     return {**kept, "device": device, "data_digest": data_digest}
 
 

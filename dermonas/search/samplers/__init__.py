@@ -30,7 +30,7 @@ def make(
     tpe: str = "paper",
     *,
     population: int = 20,
-    tournament: int = 5,
+    tournament: int = 20,
     zero_start: bool = False,
 ) -> DomainSampler:
     """Build a sampler by name.

@@ -22,12 +22,15 @@ class EvolutionSettings:
         tournament: Draws from the population of which the best is the parent, 1 or more (Real et al. call it the
             sample size).
 
+    The defaults are what did best on NAS-Bench-201, CIFAR-100, at 100 queries (of populations 10 to 50 and
+    tournaments 3 to 20; benchmarks/nasbench201_samplers.py --choose).
+
     Raises:
         ConfigError: If a value is out of range.
     """
 
     population: int = 20
-    tournament: int = 5
+    tournament: int = 20
 
     def __post_init__(self) -> None:
         for key in ("population", "tournament"):

@@ -126,6 +126,16 @@ def test_the_default_study_name_tells_recipe_data_nodes_sampler_and_seed():
     assert study_name(replace(config, study="mine"), "isic2019", "0123456789abcdef") == "mine"
 
 
+def test_an_evolutions_numbers_are_part_of_its_study_alone():
+    def numbers(config: SearchConfig) -> set[str]:
+        return {"population", "tournament"} & identity(config, "d", "cpu").keys()
+
+    assert numbers(CONFIG) == set()
+    assert numbers(replace(CONFIG, sampler="evolution")) == {"population", "tournament"}
+    with pytest.raises(ConfigError, match="population is 0, must be at least 1"):
+        replace(CONFIG, population=0)
+
+
 def test_mode_decides_what_the_recipe_leaves_open_and_no_more():
     assert (SearchConfig(mode="paper").encoding, SearchConfig(mode="paper").pruner) == ("first2", "none")
     assert (SearchConfig(mode="modern").encoding, SearchConfig(mode="modern").pruner) == ("pairs", "median")
