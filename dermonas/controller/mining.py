@@ -27,10 +27,12 @@ class SemihardMiner(miners.TripletMarginMiner):
 
     def mine(self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor) -> Triplets:
         """Return the triplets; called by the library."""
-        anchor, positive, differs = _pairs(labels, ref_labels)
-        rows = self.distance(embeddings, ref_emb)[anchor]
-        margin = rows - rows.gather(1, positive[:, None])
-        pair, negative = torch.where(differs & (margin <= self.margin) & (margin > 0))
+        matches, differs = library.get_matches_and_diffs(labels, ref_labels)
+        anchor, positive = torch.where(matches)
+        distance = self.distance(embeddings, ref_emb)
+        negatives = distance.masked_fill(differs == 0, torch.inf)
+        margin = negatives[anchor] - distance[anchor, positive][:, None]
+        pair, negative = torch.where((margin <= self.margin) & (margin > 0))
         return anchor[pair], positive[pair], negative
 
 
@@ -39,18 +41,12 @@ class AngularMiner(miners.AngularMiner):
 
     def mine(self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor) -> Triplets:
         """Return the triplets; called by the library, which leaves the embeddings as they are."""
-        anchor, positive, differs = _pairs(labels, ref_labels)
+        matches, differs = library.get_matches_and_diffs(labels, ref_labels)
+        anchor, positive = torch.where(matches)
         a, p = embeddings[anchor], ref_emb[positive]
         length = self.distance.pairwise_distance(a, p)
         # angle > threshold, without an arc tangent of every triplet
         reach = length / (2 * math.tan(self.angle))
         near = torch.cdist((a + p) / 2, ref_emb) < reach[:, None]
-        pair, negative = torch.where(differs & near)
+        pair, negative = torch.where(differs.bool()[anchor] & near)
         return anchor[pair], positive[pair], negative
-
-
-def _pairs(labels: Tensor, ref_labels: Tensor) -> Triplets:
-    """Return anchor and positive of each pair, and for each pair what is a negative of it: (pairs, batch)."""
-    matches, differs = library.get_matches_and_diffs(labels, ref_labels)
-    anchor, positive = torch.where(matches)
-    return anchor, positive, differs.bool()[anchor]

@@ -44,8 +44,9 @@ _KINDS = {
     3: (_Kind(0.1, 0, 0, True), _Kind(0.3, 3, 0), _Kind(0.3, 2, 1), _Kind(0.3, 1, 2)),
 }
 
+# Odds of the kinds up to each, and what each does, by distance; a distance has at most four kinds.
 _CUMULATIVE = np.ones((4, 4))
-_WHAT = np.zeros((4, 4, 3), np.int64)  # by distance and kind: operations, edges, delete
+_WHAT = np.zeros((4, 4, 3), np.int64)  # operations, edges, delete
 for _distance, _kinds in _KINDS.items():
     _CUMULATIVE[_distance, : len(_kinds) - 1] = np.cumsum([kind.odds for kind in _kinds[:-1]])
     _WHAT[_distance, : len(_kinds)] = [kind[1:] for kind in _kinds]
@@ -84,7 +85,7 @@ def attempt(anchors: Thetas, distance: NDArray[np.int64], uniforms: Uniforms) ->
     others = (graphs.operations + 1 + pick(choices, len(OPERATIONS) - 1)) % len(OPERATIONS)
     changed_operations = np.where(chosen, others, graphs.operations)
     flipped, found = _flip(graphs, edges, flips)
-    edited = Graphs(graphs.size, flipped, changed_operations)
+    edited = Graphs(graphs.size.copy(), flipped, changed_operations)
     good = found & (operations <= graphs.size - 2)
 
     rows = np.flatnonzero(delete)
@@ -109,9 +110,8 @@ def _flip(graphs: Graphs, count: NDArray[np.int64], uniforms: Uniforms) -> tuple
     two += two >= one
     bits = np.where(count[:, None] > 0, 1 << one, 0) | np.where(count[:, None] > 1, 1 << two, 0)
     tries = graphs.edges[:, None] ^ bits
-    tries[(count > 1) & (cells[:, 0] < 2)] = (
-        0  # a graph of two vertices has no second cell, and without edges is not sound
-    )
+    # Two vertices have no second cell to flip; without edges the try is not sound.
+    tries[(count > 1) & (cells[:, 0] < 2)] = 0
     sound = is_sound(graphs.size, tries)
     best = sound.argmax(axis=1)
     rows = np.arange(len(tries))

@@ -73,6 +73,10 @@ class PretrainSettings:
         for key in ("positives", "iterations", "log_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not possible; give 1 or more")
+        for key in ("weight", "learning_rate"):
+            value = getattr(self, key)
+            if value is not None and not 0 <= value < math.inf:
+                raise ConfigError(f"{key}: {value} is not possible; give 0 or more")
         if self.checkpoint_every % self.log_every:
             raise ConfigError(
                 f"checkpoint_every: {self.checkpoint_every} is no multiple of log_every; use one of {self.log_every}"
@@ -142,6 +146,8 @@ def pretrain(
     controller = Controller(sizes, settings.seed)
     identity = _identity(language, anchors, settings, sizes)
     done, history = _resume(folder, controller, identity)
+    if done > settings.iterations:
+        raise ConfigError(f"{folder} holds {done} iterations, more than {settings.iterations}: choose another folder")
     controller.to(device).train()
     trainer = _Trainer(controller, settings, device)
     observer.started(STAGE, settings.iterations, {**identity, "resumed_at": done})

@@ -160,6 +160,8 @@ def test_a_checkpoint_of_another_pretraining_is_refused(tmp_path):
         pretrain(LANGUAGE, GRAPHS, small(seed=1), folder=tmp_path)
     with pytest.raises(ConfigError, match="another anchors"):
         pretrain(LANGUAGE, GRAPHS[1:], SMALL, folder=tmp_path)
+    with pytest.raises(ConfigError, match="holds 12 iterations, more than 9"):
+        pretrain(LANGUAGE, GRAPHS, small(iterations=9), folder=tmp_path)
     (tmp_path / CHECKPOINT).write_bytes(b"half a fi")
     with pytest.raises(StorageError, match="is damaged"):
         pretrain(LANGUAGE, GRAPHS, SMALL, folder=tmp_path)
@@ -175,6 +177,7 @@ def test_settings_are_checked():
     for changes, match in (
         ({"metric": "Margin"}, "'Margin' is unknown"),
         ({"iterations": 0}, "iterations: 0"),
+        ({"weight": -1.0}, "weight: -1.0"),
         ({"checkpoint_every": 4}, "no multiple of log_every"),
         ({"metric": "NoMetricLoss", "weight": 0.5}, "has no effect"),
     ):
