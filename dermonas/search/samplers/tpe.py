@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 from dermonas.errors import ConfigError
 from dermonas.search.samplers.base import DomainSampler
-from dermonas.search.samplers.history import Record, digests, ranked
+from dermonas.search.samplers.history import Record, digests
 from dermonas.search.samplers.kbest import best_unevaluated
 from dermonas.space.domain import Domain, Theta
 
@@ -99,6 +100,7 @@ class TPESampler(DomainSampler):
     ) -> None:
         super().__init__(domain, seed, mode, zero_start=zero_start)
         self.settings = settings_of(preset) if isinstance(preset, str) else preset
+        self._seen = _Seen(len(self.domain.choices))
 
     def densities(self, records: Sequence[Record]) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return what the records say of each position.
@@ -110,11 +112,9 @@ class TPESampler(DomainSampler):
             l and g, each one float64 array a position of shape (choices,), positive and summing to 1.
         """
         n_below = min(math.ceil(self.settings.gamma * math.sqrt(len(records))), FORGETTING)
+        thetas, best = self._seen.after(records)
         below = np.zeros(len(records), dtype=bool)
-        below[ranked(records)[:n_below]] = True
-        thetas = np.array([record.theta for record in records], dtype=np.intp).reshape(
-            len(records), len(self.domain.choices)
-        )
+        below[best[:n_below]] = True
         return self._density(thetas[below]), self._density(thetas[~below])
 
     def propose(self, records: Sequence[Record], number: int, rng: np.random.Generator) -> Theta:
@@ -140,6 +140,29 @@ class TPESampler(DomainSampler):
             pseudocounts = np.bincount(column, weights, minlength=count) + PRIOR_WEIGHT
             densities.append(pseudocounts / pseudocounts.sum())
         return densities
+
+
+class _Seen:
+    """The records of the last call as arrays: a history mostly grows by one record between two asks."""
+
+    def __init__(self, positions: int) -> None:
+        self._records: list[Record] = []
+        self._thetas = np.empty((64, positions), dtype=np.intp)
+        self._best: list[tuple[tuple[int, int, float], int]] = []
+
+    def after(self, records: Sequence[Record]) -> tuple[np.ndarray, list[int]]:
+        """Return all thetas, shape (records, positions), and the indices of the 25 best, equal keys in order."""
+        if self._records != list(records[: len(self._records)]):
+            self._records, self._best = [], []
+        for record in records[len(self._records) :]:
+            index = len(self._records)
+            if index == len(self._thetas):
+                self._thetas = np.concatenate([self._thetas, np.empty_like(self._thetas)])
+            self._thetas[index] = record.theta
+            bisect.insort(self._best, (record.key, index))
+            del self._best[FORGETTING:]
+            self._records.append(record)
+        return self._thetas[: len(self._records)], [index for _, index in self._best]
 
 
 def forgetting_weights(count: int) -> np.ndarray:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sampler_fakes import Folded, Product, random_records, record, separable
+from sampler_fakes import Product, record, separable
 
 from dermonas.errors import ConfigError
 from dermonas.search.samplers.local import LocalSampler
 from dermonas.search.tabular import search_table
-from dermonas.space.nasbench201 import NasBench201Space
 
 DOMAIN = Product((4, 4, 4))
 
@@ -85,17 +84,6 @@ def test_a_search_ends_in_the_optimum_of_a_smooth_space():
         records = search_table(LocalSampler(DOMAIN, seed, starts=1), objective, 40)
         assert min(records, key=lambda r: r.key).theta == best
         assert not any(r.duplicate for r in records)
-
-
-@pytest.mark.parametrize("domain", [Folded((3, 3, 3, 4)), NasBench201Space()], ids=["folded", "nasbench201"])
-def test_what_was_replayed_before_does_not_show(domain):
-    records = random_records(domain, 120, np.random.default_rng(2), distinct=30)
-    others = random_records(domain, 90, np.random.default_rng(3))
-    warm = LocalSampler(domain, 5)
-    for count in (30, 31, 80, 40, 120):
-        warm.theta(others[: count // 2], count // 2)
-        for _ in range(2):
-            assert warm.theta(records[:count], count) == LocalSampler(domain, 5).theta(records[:count], count)
 
 
 def test_starts_out_of_range_are_refused():

@@ -83,6 +83,21 @@ def test_an_unrelated_study_read_through_the_same_sampler_changes_nothing(build,
         assert shared.theta(shared.records(study), 40) == expected[theta]
 
 
+def test_what_a_sampler_saw_before_does_not_show(build, domain):
+    records = random_records(domain, 90, np.random.default_rng(2), distinct=30)
+    others = random_records(domain, 70, np.random.default_rng(3))
+    warm = build()
+    for count in (30, 31, 70, 40, 90):
+        # Longer, shorter and unrelated histories, and one that differs in its middle alone.
+        amended = [
+            *records[: count // 2],
+            replace(records[count // 2], key=(0, 0, -9.0)),
+            *records[count // 2 + 1 : count],
+        ]
+        for history in (others[: count // 2], records[:count], amended):
+            assert warm.theta(history, count) == build().theta(history, count)
+
+
 def test_only_trials_before_the_asking_one_count(build, domain):
     records = random_records(domain, 40, np.random.default_rng(5))
     study = new_study(sampler=build())
