@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -135,10 +136,12 @@ def unevaluated(domain: Domain, evaluated: frozenset[str], rng: np.random.Genera
     """Draw from the prior until the network is not among `evaluated`.
 
     Returns:
-        An unevaluated theta, or the last of 1,000 draws where all were evaluated (a small space that is
-        searched through).
+        An unevaluated theta; where there is none (a small space that is searched through) the first draw if
+        the counts show it, else the last of 1,000.
     """
     theta = domain.sample(rng)
+    if len(evaluated) >= math.prod(domain.choices):
+        return theta
     for _ in range(_ATTEMPTS - 1):
         if domain.digest(theta) not in evaluated:
             break
