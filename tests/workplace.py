@@ -18,6 +18,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "pipelines" / "recipes" / "tiny.yaml"
+# Two seeds of a small found network, one baseline; a search of one trial.
+ROAD = (
+    "--config", str(TINY), "--register", "none", "--search.trials", "1", "--search.images", "8",
+    "--search.batch_size", "4", "--search.channels", "2", "--search.width", "8", "--train.runs", "2",
+    "--benchmark.size", "48", "--benchmark.weights", "none",
+)  # fmt: skip
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",

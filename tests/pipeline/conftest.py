@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from workplace import TINY, Place, Zygote
+from workplace import ROAD, Place, Zygote
 
-# Two seeds of a small found network, one baseline; a search of one trial.
-ROAD = (
-    "--config", str(TINY), "--register", "none", "--search.trials", "1", "--search.images", "8",
-    "--search.batch_size", "4", "--search.channels", "2", "--search.width", "8", "--train.runs", "2",
-    "--benchmark.size", "48", "--benchmark.weights", "none",
-)  # fmt: skip
 # The first process dies in the baseline's training, with its first epoch told and not yet kept.
 DIES = """
 import os, signal

@@ -7,8 +7,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROAD
-from workplace import ROOT, TINY
+from workplace import ROAD, ROOT, TINY
 
 from pipelines.pipeline_config import STEPS
 from pipelines.recipe import STAGES

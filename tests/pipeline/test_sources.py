@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import yaml
 from PIL import Image
 from workplace import TINY
 
@@ -21,9 +22,8 @@ def draw(folder, count, seed):
 def recipe(place, **prepare):
     """A recipe with another source; the search's own settings are the tiny recipe's."""
     file = place.log / "recipe.yaml"
-    search = TINY.read_text().split("search:\n")[1]
-    lines = "\n".join(f"  {key}: {value}" for key, value in {"workers": 0, **prepare}.items())
-    file.write_text(f"mode: modern\nprepare:\n{lines}\nsearch:\n{search}  images: 8\n")
+    search = {**yaml.safe_load(TINY.read_text())["search"], "images": 8}
+    file.write_text(yaml.safe_dump({"mode": "modern", "prepare": {"workers": 0, **prepare}, "search": search}))
     return ["--config", str(file), "--channels", "2", "--batch_size", "4", "--trials", "2"]
 
 
