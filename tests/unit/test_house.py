@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,9 @@ def test_ci_runs_the_readmes_test_command():
     assert re.search(r"^exec make .*\btest\b", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "\nmake test\n" in (ROOT / "README.md").read_text()
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """Pytest imports them by that name: of two it refuses one, and its tests are not run."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
