@@ -62,7 +62,8 @@ def run(config: ExplainConfig, recipe: Recipe, *, adopt: bool = True, reuse: boo
     other = [one.info.run_id for one in runs if one.data.tags.get(DIGEST) != manifest.digest]
     if other:
         raise ConfigError(f"run {other[0]} was trained on other data than run {runs[0].info.run_id}: explain it alone")
-    values = {**plain(config), "runs": [one.info.run_id for one in runs]}
+    temperatures = [one.data.tags.get(TEMPERATURE) for one in runs]
+    values = {**plain(config), "runs": [one.info.run_id for one in runs], "temperatures": temperatures}
     inputs = inputs_digest("explain", {key: value for key, value in values.items() if key not in _FREE})
     if reuse and (known := reusable(manifest.dataset, "explain", inputs)):
         return known

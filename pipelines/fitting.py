@@ -17,7 +17,7 @@ from dermonas.data.manifest import read_manifest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.events import Silent
 from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, children, finished, inputs_digest, reusable, supersede
-from dermonas.tracking.runs import PARENT, STAGE, Run, child, tracked
+from dermonas.tracking.runs import PARENT, STAGE, Run, child, launched, tracked
 from dermonas.tracking.training import average
 from dermonas.training.config import FitConfig, seeds_of
 from dermonas.training.settings import TrainSettings
@@ -64,13 +64,15 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
     if follower():
         for job in jobs:
             if os.environ.get(FOLLOWED, job.digest) == job.digest:  # another launcher than Lightning says nothing
-                job.fit(Silent())
+                job.fit(job.network(), Silent())
         return ""
     inputs = inputs_digest(work.stage, {"runs": [job.digest for job in jobs]})
     name = model.name if config.label_fraction == 1 else f"{model.name}-{config.label_fraction:g}"
     known = None if config.fresh else reusable(manifest.dataset, work.stage, inputs)
     if known is not None:
         _log.info("%s was trained on the same inputs: run %s (--fresh true trains anew)", name, known)
+        if adopt:
+            launched(known, f"dermonas/{manifest.dataset}")
         return known
     tags = {
         DIGEST: manifest.digest,
@@ -78,7 +80,7 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
         "dermonas.mode": work.recipe.stages["search"].get("mode", "modern"),
         "dermonas.model": model.name,
         "dermonas.label_fraction": config.label_fraction,
-        "dermonas.start": jobs[0].start.origin,
+        "dermonas.start": jobs[0].record.start,
         **model.tags,
     }
     with (

@@ -89,23 +89,26 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One training: a network, one seed."""
+    """One training: a network, one seed. It holds no network: ten seeds of a large one would fill the memory."""
 
     work: Work
     model: Model
-    start: Start
     settings: TrainSettings
     record: ModelRecord
     digest: str
 
-    def fit(self, observer: Observer) -> Path:
+    def network(self) -> nn.Module:
+        """Build the network as it starts."""
+        return self.model.start(self.settings.seed, self.settings).network
+
+    def fit(self, network: nn.Module, observer: Observer) -> Path:
         """Train, or go on; return the folder with the model's files."""
         config = self.work.config
         folder = config.out / f"{self.model.name.replace('/', '-')}-s{self.settings.seed}-{self.digest}"
         hardware = Hardware(config.accelerator, config.devices, config.num_nodes, config.workers, config.sync_batchnorm)
         data = train_data(self.work.manifest, self.work.folder, self.settings, config.label_fraction)
         fit(
-            self.start.network,
+            network,
             data,
             self.settings,
             folder,
@@ -118,18 +121,19 @@ class Job:
 
     def tracked(self, run: Run, name: str) -> None:
         """Train in a run and keep the model with it; `name` is shown beside the progress."""
-        cost = measure(self.start.network, self.settings.augment.size, latency=True)
+        network = self.network()
+        cost = measure(network, self.settings.augment.size, latency=True)
         run.metrics({**cost_metrics(cost), **self.model.metrics})
         tracker = TrainTracker(run)
         began = time.monotonic()
-        folder = self.fit(Fanout([tracker, TrainProgress(name, self.settings.select)]))
+        folder = self.fit(network, Fanout([tracker, TrainProgress(name, self.settings.select)]))
         run.metrics({"train/seconds": time.monotonic() - began})
         write_record(self.record, folder)
         tracker.model(folder, (RECORD, WEIGHTS))
 
 
 def job_of(work: Work, model: Model, seed: int) -> Job:
-    """Settle everything of one training; builds its network and loads the weights it starts from."""
+    """Settle everything of one training; the weights that it starts from are read, so that a wrong file is told now."""
     config, manifest = work.config, work.manifest
     settings = dataclasses.replace(settings_of(config), seed=seed)
     if model.spec.kind == "timm":
@@ -154,7 +158,7 @@ def job_of(work: Work, model: Model, seed: int) -> Job:
         search_run=model.search_run,
     )
     settled = {"settings": settings.as_dict(), "record": {**record.to_dict(), "search_run": ""}}
-    return Job(work, model, start, settings, record, inputs_digest("training", settled))
+    return Job(work, model, settings, record, inputs_digest("training", settled))
 
 
 def train_data(manifest: Manifest, folder: Path, settings: TrainSettings, fraction: float) -> TrainData:

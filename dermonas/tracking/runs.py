@@ -181,10 +181,17 @@ def tracked(experiment: str, stage: str, name: str, tags: Mapping[str, Any], *, 
             made = client.create_run(where, tags=resolve_tags(), run_name=name)
             run = Run(client, made.info.run_id, where)
             if started:
-                launcher = Run(client, started, "")
-                launcher.tags({STAGE: "launcher", "dermonas.run_id": run.id, "dermonas.experiment": experiment})
+                launched(run.id, experiment)
     with _ending(run, stage, tags):
         yield run
+
+
+def launched(run_id: str, experiment: str) -> None:
+    """Tag the run that `mlflow run` started, if any, as the launcher of the one that holds the result."""
+    started = os.environ.get("MLFLOW_RUN_ID")
+    if started and started != run_id:
+        tags = {STAGE: "launcher", "dermonas.run_id": run_id, "dermonas.experiment": experiment}
+        Run(connected(), started, "").tags(tags)
 
 
 @contextlib.contextmanager
