@@ -43,8 +43,11 @@ def test_a_published_genotype_becomes_a_tracked_model(place):
     _check_artifacts(place, run)
     kept = weights(place, run)
 
-    again = place.run("train", *arguments)
+    started = place.client.create_run(run.info.experiment_id)  # as `mlflow run` does
+    again = place.run("train", *arguments, environment={"MLFLOW_RUN_ID": started.info.run_id})
     assert (again.code, again.out) == (0, done.out), again.err
+    (launcher,) = place.runs("launcher")
+    assert (launcher.info.run_id, launcher.data.tags["dermonas.run_id"]) == (started.info.run_id, run.info.run_id)
     assert "was trained on the same inputs" in again.err
     assert [one.info.run_id for one in place.runs("train")] == [run.info.run_id]
 
