@@ -6,6 +6,7 @@ digest covers what an experiment depends on and no path of this machine, so equa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -153,7 +154,8 @@ def write_manifest(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
         raise StorageError(f"cannot write {table}: {reason}; free space or choose another --out") from error
     finally:
         for path in fresh:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where the folder is none, it must not hide the first error
+                path.unlink(missing_ok=True)
     return table, facts
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from dermonas.data.manifest import Manifest, read_manifest, write_manifest
-from dermonas.errors import DataError
+from dermonas.errors import DataError, StorageError
 
 DIGEST = "55309bcb80e1a1d64b986b020c84cf6e10e435de22e723a86291d85c74e1d00c"
 
@@ -166,3 +166,9 @@ def test_a_crash_between_the_two_files_is_noticed(tmp_path: Path) -> None:
     facts.write_bytes(old)
     with pytest.raises(DataError, match="edited or half-written"):
         read_manifest(tmp_path)
+
+
+def test_a_folder_that_is_a_file_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot write .*: (Not a directory|File exists)"):
+        write_manifest(_manifest(), tmp_path / "file" / "inside")
