@@ -25,8 +25,8 @@ from dermonas.comparison.scores import Scored
 from dermonas.errors import ConfigError
 from dermonas.metrics.counts import decide
 from dermonas.metrics.inputs import Bools
-from dermonas.metrics.intervals import GroupBootstrap, interval_of
-from dermonas.metrics.paired import McNemar, PairedDifference, holm, mcnemar
+from dermonas.metrics.intervals import GroupBootstrap
+from dermonas.metrics.paired import McNemar, PairedDifference, difference_of, holm, mcnemar
 
 TESTED = ("accuracy", "balanced_accuracy")
 """Figures whose differences are tested."""
@@ -129,16 +129,7 @@ def tested(
 
 
 def _difference(first: Scored, second: Scored, bootstrap: GroupBootstrap, level: float) -> PairedDifference:
-    """Return what `metrics.paired.paired_bootstrap` returns, from resamples that are already scored."""
-    draws = first.draws - second.draws
-    found = interval_of(first.score.mean - second.score.mean, draws, bootstrap, level)
-    values = draws[~np.isnan(draws)]
-    p_value = higher = float("nan")
-    if not np.isnan(found.lo):
-        tails = (values <= 0).sum(), (values >= 0).sum()
-        p_value = min(1.0, 2 * (int(min(tails)) + 1) / (len(values) + 1))
-        higher = float((values > 0).mean() + 0.5 * (values == 0).mean())
-    return PairedDifference(first.score.mean, second.score.mean, found, p_value, higher)
+    return difference_of(first.score.mean, second.score.mean, first.draws - second.draws, bootstrap, level)
 
 
 def _right(run: Result) -> Bools:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binom, t
 
 from dermonas.errors import ConfigError, DataError
-from dermonas.metrics.inputs import Bools, check_share
+from dermonas.metrics.inputs import Bools, Floats, check_share
 from dermonas.metrics.intervals import GroupBootstrap, Interval, evaluate, interval_of
 from dermonas.metrics.statistic import Statistic
 
@@ -126,14 +126,29 @@ def paired_bootstrap(
     check_share(level, "level")
     gap = first - second
     draws = evaluate({"": gap}, bootstrap.weights())[""]
-    found = interval_of(gap.value, draws, bootstrap, level)
+    return difference_of(first.value, second.value, draws, bootstrap, level)
+
+
+def difference_of(
+    first: float, second: float, draws: Floats, bootstrap: GroupBootstrap, level: float
+) -> PairedDifference:
+    """Return what `paired_bootstrap` does, from differences that are already resampled.
+
+    Args:
+        first: The first model's value.
+        second: The second's.
+        draws: (replicates,) first minus second on each resample, NaN where it does not exist.
+        bootstrap: The resamples.
+        level: Of the percentile interval, in (0, 1).
+    """
+    found = interval_of(first - second, draws, bootstrap, level)
     values = draws[~np.isnan(draws)]
     p_value = higher = float("nan")
     if not np.isnan(found.lo):
         tails = (values <= 0).sum(), (values >= 0).sum()
         p_value = min(1.0, 2 * (int(min(tails)) + 1) / (len(values) + 1))
         higher = float((values > 0).mean() + 0.5 * (values == 0).mean())
-    return PairedDifference(first.value, second.value, found, p_value, higher)
+    return PairedDifference(first, second, found, p_value, higher)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
