@@ -12,12 +12,11 @@ from dermonas.errors import ConfigError, GenotypeError
 from dermonas.space.domain import Theta
 from dermonas.space.encoding import ENCODINGS, Encoding, EncodingName, NodeEdges
 from dermonas.space.genotype import Cell, Edge, Genotype
+from dermonas.space.theta import check_theta
 
 # Source: CSNAS code, multiplier 4 in both cell types (spec 1.4; the published parameter counts
 # hold only so). With 5 nodes, node 0 is therefore outside the concat and may be dead.
 _CONCAT_WIDTH = 4
-
-_INTEGER = (int, np.integer)  # samplers may hand over NumPy integers; 1.0 is a mistake
 
 
 @dataclass(frozen=True)
@@ -136,12 +135,7 @@ class DartsSpace:
         return ENCODINGS[self.encoding]
 
     def _cells(self, theta: Theta) -> tuple[Cell, Cell]:
-        choices = self.choices
-        if len(theta) != len(choices):
-            raise GenotypeError(f"{self.name}: theta has {len(theta)} positions; give {len(choices)}")
-        for position, (value, count) in enumerate(zip(theta, choices, strict=True)):
-            if not isinstance(value, _INTEGER) or not 0 <= value < count:
-                raise GenotypeError(f"{self.name}: theta[{position}] is {value!r}; use 0 to {count - 1}")
+        check_theta(self.name, self.choices, theta)
         half = len(theta) // 2
         decode, concat = self._encoding.decode, self.concat
         return Cell(decode(theta[:half], self.nodes), concat), Cell(decode(theta[half:], self.nodes), concat)
