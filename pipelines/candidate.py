@@ -10,7 +10,6 @@ import numpy as np
 from mlflow.entities import Run as MlflowRun
 from numpy.typing import NDArray
 
-from dermonas.data.config import output_folder
 from dermonas.data.manifest import Manifest, read_manifest
 from dermonas.errors import ConfigError, DataError
 from dermonas.evaluation.predict import flips
@@ -22,7 +21,7 @@ from dermonas.tracking.training import MODEL
 from dermonas.training.config import LATEST
 from dermonas.training.record import ModelRecord
 from pipelines.models import TEMPERATURE, TRAINED
-from pipelines.recipe import STAGES, Recipe, parse
+from pipelines.recipe import Recipe, prepared_folder
 from pipelines.register_config import RegisterConfig
 
 _log = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ def chosen(config: RegisterConfig, recipe: Recipe) -> tuple[MlflowRun, Manifest]
     Raises:
         ConfigError: there is no such run, it holds no model, or it was not evaluated.
     """
-    default = output_folder(parse(STAGES["prepare"], recipe.stages["prepare"], [], "prepare"))
+    default = prepared_folder(recipe)
     if config.run == LATEST:
         manifest = read_manifest(config.data or default)
         return _latest(manifest), manifest

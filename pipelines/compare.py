@@ -16,7 +16,6 @@ from mlflow.entities import Run as MlflowRun
 from dermonas.comparison.candidates import Candidate, Result
 from dermonas.comparison.compare import compare
 from dermonas.comparison.report import write
-from dermonas.data.config import output_folder
 from dermonas.data.manifest import Manifest, read_manifest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.evaluation.predictions import Predictions
@@ -37,7 +36,7 @@ from pipelines.command import command
 from pipelines.compare_config import ALL, CompareConfig
 from pipelines.explain import GRID
 from pipelines.models import EVALUATED_BY, PREDICTIONS, TRAINED, data_of, dataset_of, trained_run
-from pipelines.recipe import STAGES, Recipe, parse, plain, read_config
+from pipelines.recipe import Recipe, plain, prepared_folder, read_config
 
 _LAYOUTS = {"cifar10": "cifar10", "cifar100": "cifar10", "imagenet": "imagenet"}
 # Labelled images of the data sets that the paper's tables are about. Source: spec/csnas.md 5 and 6.
@@ -47,7 +46,7 @@ _WHOLE = {"isic": 25_331, "cifar10": 60_000, "imagenet": 1_281_167}
 def run(config: CompareConfig, recipe: Recipe, *, adopt: bool = True, reuse: bool = False) -> str:
     """Compare evaluated runs as a tracked run, or find it with `reuse`; return its id."""
     if config.runs == [ALL]:
-        folder = config.data or output_folder(parse(STAGES["prepare"], recipe.stages["prepare"], [], "prepare"))
+        folder = config.data or prepared_folder(recipe)
         manifest = read_manifest(folder)
         runs = _all(manifest)
     else:

@@ -12,7 +12,6 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 
-from dermonas.data.config import output_folder
 from dermonas.data.manifest import read_manifest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.events import Silent
@@ -22,7 +21,7 @@ from dermonas.tracking.training import average
 from dermonas.training.config import FitConfig, seeds_of
 from dermonas.training.settings import TrainSettings
 from pipelines.jobs import Job, Model, Work, check_classes, deviations_of, job_of
-from pipelines.recipe import STAGES, Recipe, parse, plain
+from pipelines.recipe import Recipe, plain, prepared_folder
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ def work_of(stage: str, config: FitConfig, recipe: Recipe) -> Work:
     """
     folder = config.data
     if folder is None:
-        folder = output_folder(parse(STAGES["prepare"], recipe.stages["prepare"], [], "prepare"))
+        folder = prepared_folder(recipe)
     return Work(stage, config, recipe, read_manifest(folder), folder)
 
 

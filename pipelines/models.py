@@ -7,14 +7,13 @@ from pathlib import Path
 import torch
 from mlflow.entities import Run as MlflowRun
 
-from dermonas.data.config import output_folder
 from dermonas.data.manifest import Manifest, read_manifest
 from dermonas.errors import ConfigError
 from dermonas.tracking.lookup import by_id, newest
 from dermonas.tracking.runs import STAGE, download
 from dermonas.tracking.training import MODEL
 from dermonas.training.config import LATEST
-from pipelines.recipe import STAGES, Recipe, parse
+from pipelines.recipe import STAGES, Recipe, parse, prepared_folder
 
 READS = "dermonas.test_reads"
 """Tag of a trained run: how often test was read for it."""
@@ -69,7 +68,7 @@ def data_of(run: MlflowRun, data: Path | None, recipe: Recipe) -> tuple[Manifest
         stated = run.data.params.get("data", "None")
         folder = Path(stated) if stated != "None" else None
     if folder is None:
-        folder = output_folder(parse(STAGES["prepare"], recipe.stages["prepare"], [], "prepare"))
+        folder = prepared_folder(recipe)
     manifest = read_manifest(folder)
     used = run.data.tags.get("dermonas.dataset_digest", "")
     if manifest.digest != used:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import jsonargparse
 import yaml
 
-from dermonas.data.config import PrepareConfig
+from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.errors import ConfigError
 from dermonas.search.config import SearchConfig
 from dermonas.training.config import BenchmarkConfig, TrainConfig
@@ -130,6 +130,11 @@ def parse(kind: type[Config], defaults: Mapping[str, Any], argv: Sequence[str], 
         raise ConfigError(_one_line(str(error))) from error
     values.pop("config")
     return kind(**values)
+
+
+def prepared_folder(recipe: Recipe) -> Path:
+    """Return the folder that the recipe's prepare writes to."""
+    return output_folder(parse(PrepareConfig, recipe.stages["prepare"], [], "prepare"))
 
 
 def plain(config: Any) -> dict[str, Any]:

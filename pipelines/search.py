@@ -15,7 +15,7 @@ from dermonas.data.cache import decoded_cache
 from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.data.manifest import Manifest, read_manifest
 from dermonas.data.views import cached_resolution
-from dermonas.errors import ConfigError, DataError
+from dermonas.errors import DataError
 from dermonas.events import Fanout
 from dermonas.objective.contrastive import ContrastiveObjective, chance
 from dermonas.search import samplers
@@ -31,6 +31,7 @@ from dermonas.tracking.runs import Run, tracked
 from dermonas.tracking.search import GENOTYPE, SearchTracker
 from pipelines import prepare
 from pipelines.command import command
+from pipelines.models import device_named
 from pipelines.progress import SearchProgress
 from pipelines.recipe import STAGES, Recipe, parse, plain, read_config
 
@@ -59,18 +60,6 @@ def prepared(config: SearchConfig, recipe: Recipe) -> tuple[Manifest, Path]:
     return read_manifest(folder), folder
 
 
-def device_of(config: SearchConfig) -> torch.device:
-    """Return the training device.
-
-    Raises:
-        ConfigError: CUDA is asked for and absent.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is 'cuda', but torch sees no CUDA device; use auto or cpu")
-    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if cuda else "cpu")
-
-
 def search_images(config: SearchConfig, manifest: Manifest, folder: Path) -> np.ndarray:
     """Return the search set, uint8 (n, S, S, 3): a memory map, or `config.images` rows of it drawn by seed."""
     images = decoded_cache(manifest, folder, cached_resolution(config.views, config.resolution), "search")
@@ -82,14 +71,14 @@ def search_images(config: SearchConfig, manifest: Manifest, folder: Path) -> np.
 
 def inputs_of(config: SearchConfig, manifest: Manifest) -> str:
     """Return a digest of what a search's result depends on."""
-    values = identity(config, manifest.digest, device_of(config).type)
+    values = identity(config, manifest.digest, device_named(config.device).type)
     return inputs_digest("search", {**values, "trials": config.trials})
 
 
 def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[str, SearchResult]:
     """Search as a tracked run; return its id and the result."""
     manifest, folder = prepared(config, recipe)
-    device = device_of(config)
+    device = device_named(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
     name = study_name(config, recipe.name, manifest.digest)
