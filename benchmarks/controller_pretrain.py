@@ -16,20 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from dermonas.controller.darts import DartsLanguage
-from dermonas.controller.language import Language, Thetas
+from dermonas.controller.anchors import DOMAINS, anchors_of
 from dermonas.controller.losses import METRICS, rescaled_weight
 from dermonas.controller.model import ControllerSettings
-from dermonas.controller.nasbench101 import NasBench101Language
-from dermonas.controller.nasbench201 import NasBench201Language
 from dermonas.controller.pretrain import PretrainSettings, pretrain
 from dermonas.controller.storage import save_controller
 from dermonas.events import Silent
-from dermonas.seeding import numpy_generator
-from dermonas.space.nasbench101_graphs import every_graph
 
 GENOTYPES = 400_000  # anchors of our space: about as many as NAS-Bench-101 has
 
@@ -61,7 +55,7 @@ class Lines(Silent):
 def main() -> None:
     """Pretrain and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--space", default="nasbench101", choices=("nasbench101", "nasbench201", "darts4", "darts5"))
+    parser.add_argument("--space", default="nasbench101", choices=DOMAINS)
     parser.add_argument("--metric", default="MarginLoss", choices=tuple(METRICS))
     parser.add_argument("--iterations", type=int, default=13_238)
     parser.add_argument("--batch-size", type=int, help="default: the paper's for the metric")
@@ -73,7 +67,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keeps the checkpoint and the controller")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    language, anchors = space(options.space, options.seed)
+    language, anchors = anchors_of(options.space, options.seed, GENOTYPES)
     settings = PretrainSettings(
         metric=options.metric,
         iterations=options.iterations,
@@ -93,17 +87,6 @@ def main() -> None:
     if options.folder is not None:
         info = {"metric": options.metric, "seed": options.seed, **last}
         save_controller(options.folder / "controller.pt", done.controller, language, info)
-
-
-def space(name: str, seed: int) -> tuple[Language, Thetas]:
-    """Return a space's language and its anchors."""
-    if name == "nasbench101":
-        return NasBench101Language(), every_graph()
-    if name == "nasbench201":
-        table = NasBench201Language()
-        return table, np.array(table.space.representatives(), np.uint8)
-    ours = DartsLanguage(int(name[-1]))
-    return ours, ours.sample(numpy_generator(seed, "anchors of darts"), GENOTYPES)
 
 
 if __name__ == "__main__":
