@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dermonas import seeding
 from dermonas.errors import ConfigError, SearchError
 from dermonas.search.samplers.base import DomainSampler
-from dermonas.search.samplers.history import Record
+from dermonas.search.samplers.history import Record, duplicates_in_a_row
 from dermonas.space.domain import Domain, Theta
 
 EXHAUSTED = 5000  # duplicates in a row after which the space is searched through, as in `loop`
@@ -34,7 +34,13 @@ def initial_pool(domain: Domain, seed: int, size: int) -> list[Theta]:
 
 
 def search_table(
-    sampler: DomainSampler, score: Callable[[Theta], float], queries: int, initial: Sequence[Theta] = ()
+    sampler: DomainSampler,
+    score: Callable[[Theta], float],
+    queries: int,
+    initial: Sequence[Theta] = (),
+    *,
+    done: Sequence[Record] = (),
+    told: Callable[[Record], None] | None = None,
 ) -> list[Record]:
     """Run a sampler until a number of distinct networks is scored.
 
@@ -46,6 +52,8 @@ def search_table(
         score: The value of a theta, smaller is better, finite; asked once a network.
         queries: Distinct networks to score, 1 or more, the initial ones among them.
         initial: Thetas to score first, as trials 0, 1, ...; more than `queries` of them are cut.
+        done: The first records of an earlier call with equal arguments; this one goes on after them.
+        told: Called with each new record.
 
     Returns:
         Every record in trial order, duplicates among them; `[r for r in records if not r.duplicate]` are the queries.
@@ -57,9 +65,9 @@ def search_table(
     if queries < 1:
         raise ConfigError(f"queries is {queries}: use 1 or more")
     domain = sampler.domain
-    records: list[Record] = []
-    known: dict[str, float] = {}
-    in_a_row = 0
+    records = list(done)
+    known = {record.digest: record.value for record in records}
+    in_a_row = duplicates_in_a_row(records)
     while len(known) < queries:
         number = len(records)
         theta = initial[number] if number < len(initial) else sampler.theta(records, number)
@@ -67,8 +75,9 @@ def search_table(
         duplicate = digest in known
         if not duplicate:
             known[digest] = float(score(theta))
-        value = known[digest]
-        records.append(Record(number, theta, value, (0, 0, value), "complete", digest, duplicate))
+        records.append(record_of(number, theta, known[digest], digest, duplicate))
+        if told is not None:
+            told(records[-1])
         in_a_row = in_a_row + 1 if duplicate else 0
         if in_a_row == EXHAUSTED:
             raise SearchError(
@@ -76,3 +85,8 @@ def search_table(
                 f"networks that {sampler.name} finds; use fewer queries"
             )
     return records
+
+
+def record_of(number: int, theta: Theta, value: float, digest: str, duplicate: bool) -> Record:
+    """Return the record of a look-up: complete, smaller values better."""
+    return Record(number, theta, value, (0, 0, value), "complete", digest, duplicate)
