@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, one line a trial or epoch elsewhere."""
+"""Progress on standard error: a bar on a terminal, one line a trial, epoch or stretch of iterations elsewhere."""
 
 from __future__ import annotations
 
@@ -107,6 +107,51 @@ class TrainProgress(Silent):
         better = min if self.select == "loss" else max
         self.best = figure if self.best is None else better(self.best, figure)
         return figure
+
+
+class ControllerProgress(Silent):
+    """Shows a pretraining's losses, accuracies, rate and time left: a bar, or about twenty lines, the last always.
+
+    Args:
+        name: The run's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bar: tqdm[Any] | None = None
+        self.total = self.before = self.shown = 0
+        self.start = time.monotonic()
+
+    def started(self, stage: str, total: int | None, info: Mapping[str, Any]) -> None:
+        """Begin at what an earlier run has done."""
+        self.total, self.before = total or 0, int(info["resumed_at"])
+        self.shown, self.start = self.before, time.monotonic()
+        if self.before:
+            print(f"{self.name}: {self.before} of {self.total} iterations are done", file=sys.stderr)
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=self.before, unit="it", dynamic_ncols=True, file=sys.stderr)
+
+    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Tell the figures of the iterations since the report before."""
+        done, values = epoch + 1, {key.removeprefix("pretrain/"): value for key, value in metrics.items()}
+        told = (
+            f"reconstruction {values['reconstruction']:.4f}, metric {values['metric']:.4f}, "
+            f"accuracy {values['token_accuracy']:.4f} (masked {values['masked_accuracy']:.4f})"
+        )
+        if self.bar is not None:
+            self.bar.set_postfix_str(told, refresh=False)
+            self.bar.update(done - self.bar.n)
+        elif done == self.total or 20 * (done - self.shown) >= self.total:
+            self.shown = done
+            rate = (done - self.before) / max(time.monotonic() - self.start, 1e-9)
+            left = _left((self.total - done) / rate)
+            line = f"[{done}/{self.total}] {self.name} {told}, {rate:.1f} it/s{left}"
+            print(line, file=sys.stderr, flush=True)
+
+    def finished(self, stage: str, metrics: Mapping[str, float]) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def _left(seconds: float) -> str:

@@ -21,6 +21,8 @@ from dermonas.errors import ConfigError
 from dermonas.search.config import SearchConfig
 from dermonas.training.config import BenchmarkConfig, TrainConfig
 from pipelines.compare_config import CompareConfig
+from pipelines.controller_pretrain_config import ControllerPretrainConfig
+from pipelines.controller_search_config import ControllerSearchConfig
 from pipelines.describe_config import DescribeConfig
 from pipelines.evaluate_config import EvaluateConfig
 from pipelines.explain_config import ExplainConfig
@@ -40,12 +42,21 @@ STAGES: dict[str, type[Any]] = {
     "compare": CompareConfig,
     "register": RegisterConfig,
     "pipeline": PipelineConfig,
+    "controller-pretrain": ControllerPretrainConfig,
+    "controller-search": ControllerSearchConfig,
 }
 # A shared key and what each entry point calls it.
 SHARED: dict[str, dict[str, str]] = {
     "dataset": {"prepare": "dataset"},
     "data": {"prepare": "out", "search": "data", "train": "data", "benchmark": "data"},
-    "seed": {"prepare": "seed", "search": "seed", "train": "seed", "benchmark": "seed", "register": "seed"},
+    "seed": {
+        "prepare": "seed",
+        "search": "seed",
+        "train": "seed",
+        "benchmark": "seed",
+        "register": "seed",
+        "controller-pretrain": "seed",
+    },
     "mode": {"search": "mode"},
 }
 DEFAULT = Path(__file__).parent / "recipes" / "phantom.yaml"
@@ -120,7 +131,7 @@ def parse(kind: type[Config], defaults: Mapping[str, Any], argv: Sequence[str], 
     """Build a configuration dataclass from a recipe's values and command-line words; none may be abbreviated."""
     given = {word.split("=")[0][2:] for word in argv if word.startswith("--")} - {"help"}
     _known("command line", "--", given, {field.name for field in dataclasses.fields(STAGES[stage])})
-    parser = jsonargparse.ArgumentParser(prog=f"python -m pipelines.{stage}", exit_on_error=False)
+    parser = jsonargparse.ArgumentParser(prog=f"python -m pipelines.{stage.replace('-', '_')}", exit_on_error=False)
     parser.add_argument("--config", type=str, help="recipe, a YAML file (default: the phantom recipe)")
     parser.add_class_arguments(kind, as_group=False)
     try:
