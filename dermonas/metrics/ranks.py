@@ -111,6 +111,16 @@ def spearman_statistic(score: ArrayLike, quality: ArrayLike) -> Statistic:
     return Statistic(len(x), of)
 
 
+def spearman(score: ArrayLike, quality: ArrayLike) -> float:
+    """Return Spearman's rho, in [-1, 1]; nan where either is constant.
+
+    Raises:
+        DataError: See `spearman_statistic`.
+    """
+    statistic = spearman_statistic(score, quality)
+    return float(statistic.of(np.ones((1, statistic.rows)))[0])
+
+
 def regret_at_k(score: ArrayLike, quality: ArrayLike, k: int, *, nan: NanPolicy = "raise") -> float:
     """Return how far the best of the k highest-scored networks is below the best of all.
 

@@ -4,22 +4,27 @@
     ├── RandomSampler                       random.py     the prior
     ├── TPESampler                          tpe.py        hyperopt's TPE over categories, exact proposals
     ├── EvolutionSampler                    evolution.py  tournament among the newest, the winner's mutant next
-    └── LocalSampler                        local.py      hill climbing by neighbours, with restarts
+    ├── LocalSampler                        local.py      hill climbing by neighbours, with restarts
+    └── NaoSampler                          nao.py        a controller learns the cells, decodes better ones
 
-history.py reads a study into records; kbest.py lists thetas by decreasing score.
+nao_rounds.py trains and asks NAO's controller; history.py reads a study into records; kbest.py lists thetas by
+decreasing score.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dermonas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dermonas.controller.model import Controller
     from dermonas.search.samplers.base import DomainSampler
+    from dermonas.search.samplers.nao import NaoSettings
     from dermonas.space.domain import Domain
 
-NAMES = ("tpe", "random", "evolution", "local")
+NAMES = ("tpe", "random", "evolution", "local", "nao")
 
 
 def make(
@@ -31,6 +36,9 @@ def make(
     *,
     population: int = 20,
     tournament: int = 20,
+    nao: NaoSettings | None = None,
+    controller: Controller | None = None,
+    folder: Path | None = None,
     zero_start: bool = False,
 ) -> DomainSampler:
     """Build a sampler by name.
@@ -43,10 +51,14 @@ def make(
         tpe: Preset of the TPE, "paper" or "code"; checked, though not read, for other samplers.
         population: How many of the newest trials an evolution breeds from; checked for every sampler, as is the next.
         tournament: Of how many draws the best is an evolution's parent.
+        nao: Settings of NAO; None takes its defaults.
+        controller: What NAO begins with; needed for it, read by no other.
+        folder: Keeps NAO's rounds; None keeps them in memory alone.
         zero_start: Propose all zeros for trial 0.
 
     Raises:
-        ConfigError: If a name, mode or preset is unknown, or a number is out of range; says what is allowed.
+        ConfigError: If a name, mode or preset is unknown, a number is out of range, or NAO has no controller; says
+            what is allowed.
     """
     if name not in NAMES:
         raise ConfigError(f"sampler is {name!r}: use one of {', '.join(NAMES)}")
@@ -63,4 +75,10 @@ def make(
         return EvolutionSampler(domain, seed, evolution, mode, zero_start=zero_start)
     if name == "local":
         return LocalSampler(domain, seed, mode, zero_start=zero_start)
+    if name == "nao":
+        from dermonas.search.samplers.nao import NaoSampler  # torch comes with it
+
+        if controller is None:
+            raise ConfigError("sampler is 'nao': give a controller")
+        return NaoSampler(domain, seed, controller, nao, mode, zero_start=zero_start, folder=folder)
     return TPESampler(domain, seed, settings, mode, zero_start=zero_start)
