@@ -51,11 +51,12 @@ def write_figure(history: Sequence[Mapping[str, float]], title: str, milestones:
 
 
 def pretraining_figure(history: Sequence[Mapping[str, float]], title: str, milestones: Sequence[int]) -> Figure:
-    """Return three panels: metric loss, reconstruction loss, and accuracy with padding counted and without."""
+    """Return three panels: metric loss, reconstruction loss, accuracy; the last without padding too, if there is any."""
     import matplotlib
     from matplotlib.figure import Figure
 
     done = [report["iterations"] for report in history]
+    padded = any(report["pretrain/token_accuracy"] != report["pretrain/masked_accuracy"] for report in history)
     mark = "o" if len(done) == 1 else ""  # one point is no line
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(10.8, 3.6), facecolor="white", layout="constrained")
@@ -64,12 +65,14 @@ def pretraining_figure(history: Sequence[Mapping[str, float]], title: str, miles
             for milestone in milestones:
                 if milestone < done[-1]:
                     axes.axvline(milestone, color=_FAINT, linewidth=0.8, linestyle=":")
-            for key, label, colour in curves:
+            shown = curves if padded else curves[:1]
+            for key, label, colour in shown:
                 values = [report[key] for report in history]
                 axes.plot(done, values, color=colour, linewidth=1.5, marker=mark, label=label)
             axes.set(title=name, xlabel="iteration", xlim=(0, done[-1]))
             axes.spines[["top", "right"]].set_visible(False)
             if len(curves) > 1:
                 axes.set_ylim(0, 1.02)
+            if len(shown) > 1:
                 axes.legend(loc="lower right", frameon=False)
     return figure
