@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PAPER: dict[str, Any] = {
     "queries": 6528, "initial": 128, "nao_initial": 128, "nao_seeds": 128, "nao_count": 128, "nao_epochs": 100,
     "nao_learning_rate": 0.1, "nao_batch_size": 64, "nao_milestones": [1200, 2400], "nao_steps": 100,
-    "nao_ascent": "growing", "nao_constrained": False, "nao_predictor_only": False, "nao_target": "paper",
-    "noise": "draw",
+    "nao_ascent": "growing", "nao_constrained": False, "nao_at_least": 0, "nao_predictor_only": False,
+    "nao_target": "paper", "noise": "draw",
 }  # fmt: skip
 
 _LEAST = {"seeds": 1, "first_seed": 0, "queries": 1, "initial": 0, "population": 1, "tournament": 1, "threads": 0}
@@ -66,6 +66,7 @@ class ControllerSearchConfig:
         nao_steps: Steps along the gradient until there are enough candidates.
         nao_ascent: "growing" (one gradient, steps 1, 2, 3, ... times as long) or "iterative" (a new one each step).
         nao_constrained: Whether the decoder may only use symbols that a position can have.
+        nao_at_least: Candidates that a round has at any rate, made up by random edits of the best networks.
         nao_predictor_only: Whether encoder and decoder stay as they are.
         nao_target: Accuracies that the predictor learns as 0 and 1: "pool" (from the initial pool: its worst, and its
             best plus its range), "paper" (.8 and 1), or two numbers, as "0.5,0.9".
@@ -100,6 +101,7 @@ class ControllerSearchConfig:
     nao_steps: int = 100
     nao_ascent: Ascent = "growing"
     nao_constrained: bool = False
+    nao_at_least: int = 1
     nao_predictor_only: bool = False
     nao_target: str = "pool"
     out: Path = Path("outputs/controller-search")
@@ -155,6 +157,7 @@ def nao_settings(config: ControllerSearchConfig) -> NaoSettings:
         steps=config.nao_steps,
         ascent=config.nao_ascent,
         constrained=config.nao_constrained,
+        at_least=config.nao_at_least,
         target=_target(config.nao_target),
     )
 
