@@ -51,7 +51,7 @@ def write_figure(history: Sequence[Mapping[str, float]], title: str, milestones:
 
 
 def pretraining_figure(history: Sequence[Mapping[str, float]], title: str, milestones: Sequence[int]) -> Figure:
-    """Return three panels: metric loss, reconstruction loss, accuracy; the last without padding too, if there is any."""
+    """Return three panels: metric loss, reconstruction loss, accuracy; the last without padding too, if any is."""
     import matplotlib
     from matplotlib.figure import Figure
 
