@@ -22,6 +22,7 @@ from dermonas.search.config import SearchConfig
 from dermonas.training.config import BenchmarkConfig, TrainConfig
 from pipelines.compare_config import CompareConfig
 from pipelines.controller_pretrain_config import ControllerPretrainConfig
+from pipelines.controller_report_config import ControllerReportConfig
 from pipelines.controller_search_config import ControllerSearchConfig
 from pipelines.describe_config import DescribeConfig
 from pipelines.evaluate_config import EvaluateConfig
@@ -44,6 +45,7 @@ STAGES: dict[str, type[Any]] = {
     "pipeline": PipelineConfig,
     "controller-pretrain": ControllerPretrainConfig,
     "controller-search": ControllerSearchConfig,
+    "controller-report": ControllerReportConfig,
 }
 # A shared key and what each entry point calls it.
 SHARED: dict[str, dict[str, str]] = {
