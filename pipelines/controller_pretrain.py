@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import shutil
 import sys
@@ -20,9 +19,9 @@ from filelock import FileLock, Timeout
 from dermonas.controller.anchors import anchors_of
 from dermonas.controller.language import Language
 from dermonas.controller.losses import rescaled_weight
-from dermonas.controller.model import Controller, ControllerSettings
+from dermonas.controller.model import ControllerSettings
 from dermonas.controller.pretrain import CHECKPOINT, Pretrained, pretrain
-from dermonas.controller.storage import load_controller, read, save_controller
+from dermonas.controller.storage import load_controller, read, save_controller, weights_digest
 from dermonas.errors import ConfigError, DermonasError, StorageError
 from dermonas.events import Fanout, Silent
 from dermonas.tracking.lookup import INPUTS, inputs_digest, reusable, supersede
@@ -56,15 +55,6 @@ def inputs_of(config: ControllerPretrainConfig) -> str:
         ConfigError: CUDA is asked for and absent.
     """
     return inputs_digest("controller-pretrain", depends_on(config, device_named(config.device).type))
-
-
-def weights_digest(controller: Controller) -> str:
-    """Return 16 hex digits over names, shapes and values of the weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(controller.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def finished_run(config: ControllerPretrainConfig) -> str | None:

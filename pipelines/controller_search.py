@@ -19,6 +19,7 @@ from mlflow.entities import Metric
 
 from dermonas.errors import ConfigError, StorageError
 from dermonas.search import samplers
+from dermonas.search.nao_config import nao_settings
 from dermonas.search.samplers.base import DomainSampler
 from dermonas.search.tabular_benchmark import Benchmark, read_benchmark
 from dermonas.search.tabular_report import best_so_far, curves, finals, round_curves, write_regret, write_tables
@@ -27,7 +28,7 @@ from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, inputs_digest, reusa
 from dermonas.tracking.runs import STAGE, Run, launched, store_errors, tracked
 from pipelines.command import command
 from pipelines.controller_pretrain import KIND
-from pipelines.controller_search_config import ControllerSearchConfig, depends_on, deviations, nao_settings
+from pipelines.controller_search_config import ControllerSearchConfig, depends_on, deviations, target_of
 from pipelines.controllers import SCRATCH, Found, controller_of
 from pipelines.models import device_named
 from pipelines.recipe import Recipe, plain, read_config
@@ -90,7 +91,7 @@ def _searched(
     config: ControllerSearchConfig, benchmark: Benchmark, found: Found | None, arm: str, folder: Path
 ) -> list[SeedResult]:
     """Search with each seed and tell of it."""
-    nao = None if found is None else nao_settings(config)
+    nao = None if found is None else nao_settings(config, target_of(config))
     controller = None if found is None else found.controller
     if config.fresh:
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,13 +11,13 @@ from dermonas.controller.anchors import domain_of
 from dermonas.controller.language import Language
 from dermonas.controller.languages import language_of
 from dermonas.controller.model import Controller, ControllerSettings
-from dermonas.controller.storage import Stored, load_controller
+from dermonas.controller.storage import Stored, load_controller, weights_digest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.space.domain import Domain
 from dermonas.tracking.lookup import RUN_ID, by_id
 from dermonas.tracking.runs import STAGE, download
 from pipelines import controller_pretrain
-from pipelines.controller_pretrain import CONTROLLER, KIND, weights_digest
+from pipelines.controller_pretrain import CONTROLLER, KIND
 from pipelines.controller_pretrain_config import ControllerPretrainConfig, hidden_of
 from pipelines.recipe import Recipe, parse
 

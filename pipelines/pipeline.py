@@ -119,7 +119,8 @@ def _prepared(config: PrepareConfig) -> Manifest:
 
 
 def _searched(config: Any, recipe: Recipe, manifest: Manifest) -> str:
-    known = reusable(manifest.dataset, "search", search.inputs_of(config, manifest))
+    inputs = search.inputs_of(config, recipe, manifest)
+    known = None if inputs is None else reusable(manifest.dataset, "search", inputs)
     return known or search.run(config, recipe, adopt=False)[0]
 
 

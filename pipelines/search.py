@@ -21,8 +21,11 @@ from dermonas.objective.contrastive import ContrastiveObjective, chance
 from dermonas.search import samplers
 from dermonas.search.config import SearchConfig, deviations, identity, space_of, study_name
 from dermonas.search.loop import Search, SearchResult
+from dermonas.search.nao_config import CONTROLLED, nao_settings
 from dermonas.search.pruning import make_pruner
 from dermonas.search.report import write_report
+from dermonas.search.rounds import facts_of, round_metrics
+from dermonas.search.samplers.nao import NaoSampler
 from dermonas.search.study import UID, opened, without_password
 from dermonas.search.trials import event_of
 from dermonas.seeding import numpy_generator
@@ -31,9 +34,13 @@ from dermonas.tracking.runs import Run, tracked
 from dermonas.tracking.search import GENOTYPE, SearchTracker
 from pipelines import prepare
 from pipelines.command import command
+from pipelines.controllers import Found, controller_of, identity_of
 from pipelines.models import device_named
 from pipelines.progress import SearchProgress
 from pipelines.recipe import STAGES, Recipe, parse, plain, read_config
+
+ROUNDS = Path("outputs/nao")
+"""Where nao keeps the controller after each round, a folder a study."""
 
 
 def prepared(config: SearchConfig, recipe: Recipe) -> tuple[Manifest, Path]:
@@ -69,9 +76,16 @@ def search_images(config: SearchConfig, manifest: Manifest, folder: Path) -> np.
     return images[np.sort(chosen)]
 
 
-def inputs_of(config: SearchConfig, manifest: Manifest) -> str:
-    """Return a digest of what a search's result depends on."""
-    values = identity(config, manifest.digest, device_named(config.device).type)
+def inputs_of(config: SearchConfig, recipe: Recipe, manifest: Manifest) -> str | None:
+    """Return a digest of what a search's result depends on; None while nao's controller is not pretrained."""
+    controller: str | None = ""
+    if config.sampler == CONTROLLED:
+        controller = identity_of(config.controller, space_of(config), recipe)
+    return None if controller is None else _inputs(config, manifest, controller)
+
+
+def _inputs(config: SearchConfig, manifest: Manifest, controller: str) -> str:
+    values = identity(config, manifest.digest, device_named(config.device).type, controller)
     return inputs_digest("search", {**values, "trials": config.trials})
 
 
@@ -81,19 +95,21 @@ def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[st
     device = device_named(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
+    space = space_of(config)
+    found = controller_of(config.controller, space, recipe) if config.sampler == CONTROLLED else None
+    controller = "" if found is None else found.identity
     name = study_name(config, recipe.name, manifest.digest)
     tags = {
         "dermonas.dataset_digest": manifest.digest,
         "dermonas.mode": config.mode,
         "dermonas.synthetic": manifest.synthetic,
     }
-    inputs = {INPUTS: inputs_of(config, manifest)}
+    inputs = {INPUTS: _inputs(config, manifest, controller)}
     with tracked(
         f"dermonas/{manifest.dataset}", "search", f"search-{name}", {**tags, **inputs}, adopt=adopt
     ) as tracker:
-        _describe(tracker, config, recipe, manifest, folder)
+        _describe(tracker, config, recipe, manifest, folder, found)
         images = search_images(config, manifest, folder)
-        space = space_of(config)
         sampler = samplers.make(
             config.sampler,
             space,
@@ -102,11 +118,14 @@ def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[st
             config.tpe,
             population=config.population,
             tournament=config.tournament,
+            nao=None if found is None else nao_settings(config),
+            controller=None if found is None else found.controller,
+            folder=ROUNDS / name,
             zero_start=config.zero_start,
         )
         assert config.pruner is not None
         pruner = make_pruner(config.pruner, config.epochs)
-        identity_ = identity(config, manifest.digest, device.type)
+        identity_ = identity(config, manifest.digest, device.type, controller)
         with opened(config.storage, name, identity_, sampler, pruner) as study:
             observer = SearchTracker(tracker, name, study.user_attrs[UID], tags)
             observer.adopt(event_of(trial, space) for trial in study.get_trials(deepcopy=False))
@@ -123,6 +142,9 @@ def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[st
                 observer=both,
             )
             result = search.run()
+            if isinstance(sampler, NaoSampler):
+                for made in sampler.rounds:
+                    tracker.metrics(round_metrics([facts_of(made, sampler.records(study))]), made.first)
             with tempfile.TemporaryDirectory() as scratch:
                 write_report(study, space, result, Path(scratch), both, guess)
         both.finished(
@@ -140,9 +162,13 @@ def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[st
     return tracker.id, result
 
 
-def _describe(tracker: Run, config: SearchConfig, recipe: Recipe, manifest: Manifest, folder: Path) -> None:
+def _describe(
+    tracker: Run, config: SearchConfig, recipe: Recipe, manifest: Manifest, folder: Path, found: Found | None
+) -> None:
     """Log parameters, the whole configuration, deviations from the paper, and the data set."""
     settings = {**plain(config), "storage": without_password(config.storage)}
+    if found is not None:
+        settings |= {"controller": found.run_id or config.controller, "controller_source": found.source}
     tracker.params({**settings, "recipe": recipe.name})
     tracker.document("config.yaml", yaml.safe_dump(settings))
     tracker.document("deviations.json", deviations(config, manifest.dataset))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -78,6 +79,15 @@ def load_controller(path: Path, language: Language | None = None) -> Stored:
         reason = str(error).splitlines()[-1].strip()
         raise StorageError(f"{path}: the weights do not fit ({reason}): pretrain the controller anew") from error
     return Stored(controller, content["language"], content["info"])
+
+
+def weights_digest(controller: Controller) -> str:
+    """Return 16 hex digits over names, shapes and values of the weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(controller.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:

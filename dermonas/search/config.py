@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from dermonas.errors import ConfigError
 from dermonas.objective.contrastive import ContrastiveSettings
+from dermonas.search.nao_config import CONTROLLED, NaoKeys, nao_settings, unread
 from dermonas.search.samplers import NAMES
 from dermonas.space.darts import DartsSpace
 from dermonas.space.encoding import EncodingName
@@ -34,7 +35,7 @@ PAPER_BY_DATASET: dict[str, dict[str, Any]] = {
 }
 
 # These may change when a study goes on: they bound or place the work and do not change a score.
-_FREE = ("trials", "max_failures", "threads", "storage", "study", "data")
+_FREE = ("trials", "max_failures", "threads", "storage", "study", "data", "controller")
 
 # Read by this sampler alone: to a study of another one they are nothing.
 _EVOLUTION = ("population", "tournament")
@@ -43,13 +44,13 @@ _LEAST = {"trials": 1, "max_failures": 0, "threads": 0, "seed": 0, "population":
 
 
 @dataclass(frozen=True)
-class SearchConfig(ContrastiveSettings):
-    """What to search, and how; the objective's own keys are inherited.
+class SearchConfig(NaoKeys, ContrastiveSettings):
+    """What to search, and how; the objective's own keys and those of nao are inherited.
 
     Attributes:
         data: Folder that prepare wrote; None is the recipe's own, prepared first when it is missing.
         trials: Distinct genotypes to evaluate, over all resumptions of the study.
-        sampler: "tpe", "random", "evolution" or "local".
+        sampler: "tpe", "random", "evolution", "local" or "nao".
         tpe: TPE preset: "paper" (20 start-ups, 20,000 candidates, gamma .2) or "code" (20, 24, .25).
         population: How many of the newest trials an evolution breeds from; as many random ones come first.
         tournament: Of how many draws from the population the best is the parent.
@@ -94,6 +95,8 @@ class SearchConfig(ContrastiveSettings):
             raise ConfigError(f"images is {self.images}, must be at least 4, or null for all")
         if self.sampler not in NAMES:
             raise ConfigError(f"sampler is {self.sampler!r}, must be one of {', '.join(NAMES)}")
+        if self.controller and self.sampler != CONTROLLED:
+            raise ConfigError(f"controller is {self.controller!r}, which {self.sampler} does not read: leave it empty")
         if self.mode not in _BY_MODE:
             raise ConfigError(f"mode is {self.mode!r}, must be one of {', '.join(_BY_MODE)}")
         for key, value in _BY_MODE[self.mode].items():
@@ -101,7 +104,12 @@ class SearchConfig(ContrastiveSettings):
                 object.__setattr__(self, key, value)
         if "://" not in self.storage:
             raise ConfigError(f"storage is {self.storage!r}, must be a database URL such as sqlite:///studies.db")
-        space_of(self)
+        space = space_of(self)
+        if self.sampler == CONTROLLED:
+            from dermonas.controller.languages import language_of
+
+            language_of(space)
+            nao_settings(self)
 
 
 # Functions and not methods: jsonargparse makes a subcommand of every public member of a class.
@@ -113,11 +121,19 @@ def space_of(config: SearchConfig) -> DartsSpace:
     return DartsSpace(nodes=config.nodes, encoding=config.encoding)
 
 
-def identity(config: SearchConfig, data_digest: str, device: str) -> dict[str, Any]:
-    """Return what a study's scores depend on; a study goes on only under an equal identity."""
-    left_out = _FREE if config.sampler == "evolution" else (*_FREE, *_EVOLUTION)
+def identity(config: SearchConfig, data_digest: str, device: str, controller: str = "") -> dict[str, Any]:
+    """Return what a study's scores and proposals depend on; a study goes on only under an equal identity.
+
+    Args:
+        config: The settings.
+        data_digest: Of the manifest.
+        device: Its type.
+        controller: Identity of nao's controller; not read for other samplers.
+    """
+    left_out = {*_FREE, *unread(config, config.sampler), *(() if config.sampler == "evolution" else _EVOLUTION)}
     kept = {key: value for key, value in asdict(config).items() if key not in left_out}
-    return {**kept, "device": device, "data_digest": data_digest}
+    nao = {"controller": controller} if config.sampler == CONTROLLED else {}
+    return {**kept, **nao, "device": device, "data_digest": data_digest}
 
 
 def study_name(config: SearchConfig, recipe: str, data_digest: str) -> str:

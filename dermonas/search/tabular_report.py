@@ -15,8 +15,9 @@ from scipy.stats import t as student
 
 from dermonas.errors import StorageError
 from dermonas.explain.figures import save
+from dermonas.search.rounds import RoundFacts, round_metrics
 from dermonas.search.tabular_benchmark import Benchmark
-from dermonas.search.tabular_seed import RoundFacts, SeedResult
+from dermonas.search.tabular_seed import SeedResult
 
 Floats = NDArray[np.float64]
 
@@ -60,25 +61,12 @@ def curves(results: Sequence[SeedResult], benchmark: Benchmark) -> dict[str, Flo
 
 
 def round_curves(results: Sequence[SeedResult]) -> dict[int, dict[str, float]]:
-    """Return means over the seeds by round of NAO, from 1; what no seed has a value of is left out.
-
-    Validity is the share of decoded sequences that are cells, novelty the share of these whose network is new.
-    """
-    found: dict[int, dict[str, float]] = {}
-    for number in range(1, max((len(one.rounds) for one in results), default=0) + 1):
-        rounds = [one.rounds[number - 1] for one in results if len(one.rounds) >= number]
-        values = {
-            "controller/rank_correlation": [one.rank_correlation for one in rounds],
-            "controller/held_out_rank_correlation": [one.held_out_rank_correlation for one in rounds],
-            "controller/validity": [one.valid / one.decoded for one in rounds if one.decoded],
-            "controller/novelty": [one.novel / one.valid for one in rounds if one.valid],
-            "controller/predictor_error": [one.error for one in rounds],
-            "controller/reconstruction": [one.reconstruction for one in rounds],
-            "controller/fallbacks": [float(one.fallbacks) for one in rounds],
-        }
-        known = {name: [value for value in those if np.isfinite(value)] for name, those in values.items()}
-        found[number] = {name: float(np.mean(those)) for name, those in known.items() if those}
-    return found
+    """Return means over the seeds by round of NAO, from 1; see `round_metrics`."""
+    rounds = range(1, max((len(one.rounds) for one in results), default=0) + 1)
+    return {
+        number: round_metrics([one.rounds[number - 1] for one in results if len(one.rounds) >= number])
+        for number in rounds
+    }
 
 
 def finals(results: Sequence[SeedResult]) -> dict[str, float]:

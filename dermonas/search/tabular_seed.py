@@ -9,13 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dermonas.controller.languages import language_of
-from dermonas.controller.proposal import IN_POOL, IN_ROUND
 from dermonas.controller.storage import save_controller
 from dermonas.errors import StorageError
-from dermonas.metrics.ranks import spearman
+from dermonas.search.rounds import RoundFacts, facts_of
 from dermonas.search.samplers.base import DomainSampler
 from dermonas.search.samplers.history import Record
 from dermonas.search.samplers.nao import NaoSampler
@@ -48,38 +45,6 @@ class Query:
     digest: str
     validation: float
     test: float
-
-
-@dataclass(frozen=True)
-class RoundFacts:
-    """What a round of NAO came to.
-
-    Attributes:
-        round: From 1.
-        pool: Networks it learned from.
-        error: Mean squared error of the predictor on them.
-        reconstruction: Mean NLL of a token on them, nats.
-        rank_correlation: Spearman's of predicted and seen accuracy over them; nan where either is constant.
-        held_out_rank_correlation: The same over the round's candidates, predicted before they were asked for; nan
-            with fewer than two.
-        decoded: Sequences decoded.
-        valid: Of these, cells.
-        novel: Of these, networks that were new.
-        fallbacks: Candidates that are random positives instead.
-        seconds: Of training and proposal; of the proposal alone in a round that was resumed.
-    """
-
-    round: int
-    pool: int
-    error: float
-    reconstruction: float
-    rank_correlation: float
-    held_out_rank_correlation: float
-    decoded: int
-    valid: int
-    novel: int
-    fallbacks: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -160,35 +125,8 @@ def _result(
         )
         for query, record in enumerate(asked, start=1)
     )
-    facts = tuple(_facts(one, records) for one in rounds)
+    facts = tuple(facts_of(one, records) for one in rounds)
     return SeedResult(seed, seconds, len(records) - len(asked), rows, facts)
-
-
-def _facts(made: Round, records: Sequence[Record]) -> RoundFacts:
-    proposal = made.proposal
-    tried = records[made.first : made.first + len(made.candidates)]
-    # A stall replaces a candidate by another theta: the prediction is then of a network that was not asked for.
-    pairs = [
-        (predicted, -record.value)
-        for candidate, predicted, record in zip(made.candidates, made.predicted, tried, strict=False)
-        if candidate == record.theta
-    ]
-    valid = proposal.decoded - sum(
-        count for reason, count in proposal.rejected.items() if reason not in (IN_POOL, IN_ROUND)
-    )
-    return RoundFacts(
-        round=made.number + 1,
-        pool=made.pool,
-        error=made.error,
-        reconstruction=made.reconstruction,
-        rank_correlation=made.rank_correlation,
-        held_out_rank_correlation=spearman(*np.array(pairs).T) if len(pairs) > 1 else float("nan"),
-        decoded=proposal.decoded,
-        valid=valid,
-        novel=len(proposal.candidates) - proposal.fallbacks,
-        fallbacks=proposal.fallbacks,
-        seconds=made.seconds,
-    )
 
 
 def _load(path: Path) -> SeedResult:

@@ -16,8 +16,7 @@ from workplace import PATIENCE, TINY
 from dermonas.controller.anchors import anchors_of
 from dermonas.controller.model import ControllerSettings
 from dermonas.controller.pretrain import CHECKPOINT, pretrain
-from dermonas.controller.storage import load_controller
-from pipelines.controller_pretrain import weights_digest
+from dermonas.controller.storage import load_controller, weights_digest
 from pipelines.controller_pretrain_config import ControllerPretrainConfig, settings_of
 from pipelines.recipe import read_recipe
 

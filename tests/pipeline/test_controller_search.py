@@ -20,11 +20,12 @@ from dermonas.controller.storage import load_controller, save_controller
 from dermonas.data.benchmarks.nasbench201 import read_nasbench201
 from dermonas.data.benchmarks.tfrecord import crc32c, masked
 from dermonas.search import samplers
-from dermonas.search.samplers.nao import POOL, NaoSettings
+from dermonas.search.nao_config import nao_settings
+from dermonas.search.samplers.nao import NaoSettings
 from dermonas.search.tabular import initial_pool, search_table
 from dermonas.space.nasbench101 import NasBench101Space
 from dermonas.space.nasbench201 import NasBench201Space, architecture
-from pipelines.controller_search_config import ControllerSearchConfig, depends_on, deviations, nao_settings
+from pipelines.controller_search_config import ControllerSearchConfig, depends_on, deviations, target_of
 from pipelines.recipe import read_config
 
 SPACE = NasBench201Space()
@@ -293,11 +294,11 @@ def test_a_refusal_is_one_line_and_exit_code_2(place, search):
 
 def test_defaults_are_the_samplers_own_and_the_papers_values_deviate_in_nothing():
     config = ControllerSearchConfig()
-    assert nao_settings(config) == NaoSettings(pool=POOL)
+    assert nao_settings(config) == NaoSettings()
     paper = {name: value["paper"] for name, value in deviations(config).items()}
     assert {"nao_initial", "nao_seeds", "nao_count", "nao_epochs", "nao_learning_rate"} < paper.keys()
     assert deviations(ControllerSearchConfig(**paper)) == {}
-    target = nao_settings(ControllerSearchConfig(nao_target="paper")).target
+    target = target_of(ControllerSearchConfig(nao_target="paper"))
     assert target is not None
     # y = max(accuracy - .8, 0) * 5 of the loss 1 - accuracy.
     assert target([1 - 0.7, 1 - 0.85, 1 - 1.0]) == pytest.approx([0, 0.25, 1], abs=1e-6)

@@ -11,11 +11,11 @@ import torch
 from workplace import TINY
 
 from dermonas.controller.model import Controller
+from dermonas.controller.storage import weights_digest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.space.darts import DartsSpace
 from dermonas.space.nasbench201 import NasBench201Space
 from pipelines import controller_pretrain
-from pipelines.controller_pretrain import weights_digest
 from pipelines.controller_pretrain_config import ControllerPretrainConfig
 from pipelines.controllers import controller_of, identity_of
 from pipelines.recipe import read_recipe

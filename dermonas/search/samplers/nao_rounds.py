@@ -19,7 +19,7 @@ from dermonas.controller.languages import translate
 from dermonas.controller.model import Controller
 from dermonas.controller.pool import Target, Trained, predict, train_on_pool
 from dermonas.controller.proposal import Proposal, propose
-from dermonas.controller.storage import read, write_atomically
+from dermonas.controller.storage import read, weights_digest, write_atomically
 from dermonas.metrics.ranks import spearman
 from dermonas.search.samplers.base import unevaluated
 from dermonas.search.samplers.history import Record
@@ -82,7 +82,7 @@ class Rounds:
         self.controller, self.seed, self.folder = controller, seed, folder
         self.made: list[Round] = []
         self._seen: list[Record] = []
-        self._start = _weights_digest(controller)
+        self._start = weights_digest(controller)
 
     def at(self, records: Sequence[Record], number: int) -> Round | None:
         """Return the round whose candidate trial `number` takes, or None while the initial pool is not full."""
@@ -178,7 +178,7 @@ class Rounds:
         before = self.made[-1].controller if self.made else self.controller
         if self.folder is None:
             return train_on_pool(before, tokens, targets, self.settings.pool, self.seed, number)
-        inputs = [self._start, _weights_digest(before), asdict(self.settings.pool), self.seed, number]
+        inputs = [self._start, weights_digest(before), asdict(self.settings.pool), self.seed, number]
         digest = hashlib.sha256(json.dumps(inputs).encode() + tokens.numpy().tobytes() + targets.numpy().tobytes())
         file = self.folder / f"round-{number:03d}-{digest.hexdigest()[:16]}.pt"
         if file.is_file():
@@ -209,11 +209,3 @@ def _common(one: Sequence[Record], other: Sequence[Record]) -> int:
         if a != b:
             return index
     return min(len(one), len(other))
-
-
-def _weights_digest(controller: Controller) -> str:
-    """Return 16 hex digits over the weights."""
-    digest = hashlib.sha256()
-    for key, value in controller.state_dict().items():
-        digest.update(key.encode() + value.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

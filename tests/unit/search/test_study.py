@@ -115,6 +115,32 @@ def test_what_changes_a_score_or_proposal_is_identity(bound):
     assert identity(replace(CONFIG, **bound), "d", "cpu") != identity(CONFIG, "d", "cpu")
 
 
+@pytest.mark.parametrize("bound", [{"nao_count": 3}, {"nao_epochs": 7}, {"nao_constrained": True}])
+def test_what_nao_is_set_to_is_identity_for_nao_alone(bound):
+    nao = replace(CONFIG, sampler="nao")
+    assert identity(replace(nao, **bound), "d", "cpu", "a") != identity(nao, "d", "cpu", "a")
+    assert identity(nao, "d", "cpu", "a") != identity(nao, "d", "cpu", "b")
+    # How its controller was named is nothing to a study; which one it is, is.
+    assert identity(replace(nao, controller="x.pt"), "d", "cpu", "a") == identity(nao, "d", "cpu", "a")
+    assert identity(replace(CONFIG, **bound), "d", "cpu") == identity(CONFIG, "d", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nao_count": 0}, "nao_count: 0 is not possible"),
+        ({"nao_learning_rate": 0.0}, "nao_learning_rate: 0.0 is not possible"),
+        ({"nao_initial": 1}, "nao_initial is 1: use 2 or more"),
+        ({"encoding": "all"}, "no controller speaks of"),
+    ],
+)
+def test_what_nao_cannot_do_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(CONFIG, **{"sampler": "nao", **changes})
+    with pytest.raises(ConfigError, match="which tpe does not read"):
+        replace(CONFIG, controller="x.pt")
+
+
 def test_data_and_device_are_identity():
     assert identity(CONFIG, "d", "cpu") != identity(CONFIG, "e", "cpu")
     assert identity(CONFIG, "d", "cpu") != identity(CONFIG, "d", "cuda")
