@@ -44,7 +44,7 @@ _LEAST = {"trials": 1, "max_failures": 0, "threads": 0, "seed": 0, "population":
 
 
 @dataclass(frozen=True)
-class SearchConfig(NaoKeys, ContrastiveSettings):
+class SearchConfig(ContrastiveSettings, NaoKeys):
     """What to search, and how; the objective's own keys and those of nao are inherited.
 
     Attributes:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dermonas.controller.pool import PoolSettings, Target
-from dermonas.controller.proposal import Ascent
 from dermonas.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ class NaoKeys:
     nao_batch_size: int = 64
     nao_milestones: list[int] = field(default_factory=list)
     nao_steps: int = 100
-    nao_ascent: Ascent = "growing"
+    nao_ascent: Literal["growing", "iterative"] = "growing"  # Ascent; spelt out, see docs/decisions/jsonargparse.md
     nao_constrained: bool = False
     nao_at_least: int = 1
     nao_predictor_only: bool = False

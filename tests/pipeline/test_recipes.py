@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jsonargparse
 import pytest
 import yaml
 from workplace import ROOT, TINY
@@ -110,6 +111,15 @@ def test_a_number_in_a_recipe_may_be_written_as_on_the_command_line(tmp_path):
     recipe.write_text("search: {learning_rate: 1e-3, trials: 4}\n")  # a string to YAML
     config = read_config("search", ["--config", str(recipe)])[0]
     assert (config.learning_rate, config.trials) == (0.001, 4)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_key_of_a_stage_has_a_type(stage):
+    # jsonargparse takes any text for what it finds no type of, inherited keys before all.
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(STAGES[stage], as_group=False)
+    told = parser.format_help()
+    assert "Unvalidated" not in told
 
 
 @pytest.mark.parametrize("url", ["nosuch://here", "mssql+pymssql://me:secret@here/studies"])
