@@ -17,8 +17,8 @@ from dermonas.search.samplers import NAMES
 PAPER: dict[str, Any] = {
     "queries": 6528, "initial": 128, "nao_initial": 128, "nao_seeds": 128, "nao_count": 128, "nao_epochs": 100,
     "nao_learning_rate": 0.1, "nao_batch_size": 64, "nao_milestones": [1200, 2400], "nao_steps": 100,
-    "nao_ascent": "growing", "nao_constrained": False, "nao_at_least": 0, "nao_predictor_only": False,
-    "nao_target": "paper", "noise": "draw",
+    "nao_weight": 0.5, "nao_ascent": "growing", "nao_constrained": False, "nao_neighbours": 0, "nao_at_least": 0,
+    "nao_predictor_only": False, "nao_target": "paper", "noise": "draw",
 }  # fmt: skip
 
 _LEAST = {"seeds": 1, "first_seed": 0, "queries": 1, "initial": 0, "population": 1, "tournament": 1, "threads": 0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dermonas.controller.language import Language, Thetas, Tokens
 from dermonas.controller.model import Controller, Encoded, pooled
+from dermonas.controller.pool import predict
 from dermonas.errors import ConfigError
 from dermonas.seeding import numpy_generator
 from dermonas.space.domain import Theta
@@ -37,6 +38,8 @@ class ProposalSettings:
         ascent: "growing" takes one gradient at each seed and steps 1, 2, 3, ... times that far from the seed, as the
             paper's code does; "iterative" takes a new gradient after each step.
         constrained: Whether the decoder may only use symbols that a position can have. The paper decodes freely.
+        neighbours: Of how many of the best seeds all neighbours are considered too. Those with the highest predicted
+            values are half of a round, and take what the steps leave of the other half. 0 is the paper's.
         at_least: Cells made up with random positives of the seeds if the steps give fewer, so that no search stalls.
 
     Raises:
@@ -49,10 +52,11 @@ class ProposalSettings:
     steps: int = 100
     ascent: Ascent = "growing"
     constrained: bool = False
+    neighbours: int = 0
     at_least: int = 1
 
     def __post_init__(self) -> None:
-        for key, low in (("count", 1), ("steps", 1), ("at_least", 0)):
+        for key, low in (("count", 1), ("steps", 1), ("neighbours", 0), ("at_least", 0)):
             if getattr(self, key) < low:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not possible; give {low} or more")
         if self.at_least > self.count:
@@ -66,7 +70,7 @@ class Candidate(NamedTuple):
         theta: Canonical.
         digest: Of the network.
         seed: Row of the seed that it comes from.
-        step: Step length (growing) or number of steps (iterative); 0 for a random positive.
+        step: Step length (growing) or number of steps (iterative); 0 for a neighbour or a random positive.
     """
 
     theta: Theta
@@ -83,6 +87,7 @@ class Proposal(NamedTuple):
         decoded: Sequences decoded and looked at.
         rejected: Of these, how many by reason: the language's reasons, `IN_POOL`, `IN_ROUND`.
         relabelled: Of the valid ones rejected, how many the paper would have taken: their tokens are new.
+        neighbours: Candidates that are neighbours of a seed, not decoded.
         fallbacks: Candidates that are random positives.
     """
 
@@ -90,6 +95,7 @@ class Proposal(NamedTuple):
     decoded: int
     rejected: dict[str, int]
     relabelled: int
+    neighbours: int
     fallbacks: int
 
 
@@ -120,6 +126,8 @@ def propose(
     device = next(controller.parameters()).device
     allowed = torch.from_numpy(language.allowed).to(device) if settings.constrained else None
     judge = _Judge(language, known, pool, settings.count)
+    near = _neighbours(controller, language, seeds[: settings.neighbours])
+    judge.add(near, settings.count // 2)
     with torch.no_grad():
         outputs = controller.encoder(torch.from_numpy(language.encode(seeds)).to(device)).outputs
     gradient = value_gradient(controller, outputs)
@@ -132,8 +140,10 @@ def propose(
             point = moved(outputs, gradient, 1)
             outputs, gradient = point.outputs, value_gradient(controller, point.outputs)
         judge.look(controller.generate(point, allowed).cpu().numpy(), step)
+    judge.add(near, settings.count)
+    neighbours = sum(not candidate.step for candidate in judge.accepted)
     fallbacks = _positives(judge, language, seeds, settings.at_least, seed, round)
-    return Proposal(judge.accepted, judge.decoded, dict(judge.rejected), judge.relabelled, fallbacks)
+    return Proposal(judge.accepted, judge.decoded, dict(judge.rejected), judge.relabelled, neighbours, fallbacks)
 
 
 def value_gradient(
@@ -186,6 +196,13 @@ class _Judge:
                 self.raw.add(raw)
             self.rejected.update([reason] if reason else [])
 
+    def add(self, cells: Sequence[tuple[Theta, int]], count: int) -> None:
+        """Take cells with their seeds, in order, until `count` are accepted; who is refused is not counted."""
+        for theta, seed in cells:
+            if len(self.accepted) >= count:
+                return
+            self.take(theta, seed, 0)
+
     def take(self, theta: Theta, seed: int, step: int) -> str:
         """Accept a valid cell, or return why not."""
         digest = self.language.space.digest(theta)
@@ -196,6 +213,19 @@ class _Judge:
         self.digests.add(digest)
         self.accepted.append(Candidate(self.language.space.canonical(theta), digest, seed, step))
         return ""
+
+
+def _neighbours(controller: Controller, language: Language, seeds: Thetas) -> list[tuple[Theta, int]]:
+    """Return the neighbours of the seeds, each with its seed, by falling predicted value."""
+    found: dict[Theta, int] = {}
+    for row, seed in enumerate(seeds.tolist()):
+        for theta in language.space.neighbours(tuple(seed)):
+            found.setdefault(theta, row)
+    if not found:
+        return []
+    cells = list(found.items())
+    values = predict(controller, torch.from_numpy(language.encode(np.array([theta for theta, _ in cells]))))
+    return [cells[place] for place in np.argsort(-values, kind="stable")]
 
 
 def _positives(judge: _Judge, language: Language, seeds: Thetas, at_least: int, seed: int, round: int) -> int:

@@ -27,11 +27,14 @@ class NaoKeys:
         nao_count: Candidates a round.
         nao_epochs: Passes over the pool a round.
         nao_learning_rate: Of these.
+        nao_weight: lambda, that of the predictor's squared error; the reconstruction has the rest.
         nao_batch_size: Cells a step.
         nao_milestones: Passes over all rounds after which the learning rate falls to a tenth.
         nao_steps: Steps along the gradient until there are enough candidates.
         nao_ascent: "growing" (one gradient, steps 1, 2, 3, ... times as long) or "iterative" (a new one each step).
         nao_constrained: Whether the decoder may only use symbols that a position can have.
+        nao_neighbours: Of how many of the best networks the neighbours are considered too; the best predicted of them
+            are half of a round. The paper has none.
         nao_at_least: Candidates that a round has at any rate, made up by random edits of the best networks.
         nao_predictor_only: Whether encoder and decoder stay as they are.
     """
@@ -40,13 +43,15 @@ class NaoKeys:
     nao_initial: int = 20
     nao_seeds: int = 20
     nao_count: int = 10
-    nao_epochs: int = 400
-    nao_learning_rate: float = 1.0
+    nao_epochs: int = 100
+    nao_learning_rate: float = 4.0
+    nao_weight: float = 0.99
     nao_batch_size: int = 64
     nao_milestones: list[int] = field(default_factory=list)
     nao_steps: int = 100
     nao_ascent: Literal["growing", "iterative"] = "growing"  # Ascent; spelt out, see docs/decisions/jsonargparse.md
     nao_constrained: bool = False
+    nao_neighbours: int = 3
     nao_at_least: int = 1
     nao_predictor_only: bool = False
 
@@ -73,6 +78,7 @@ def nao_settings(keys: NaoKeys, target: Target | None = None) -> NaoSettings:
             epochs=keys.nao_epochs,
             batch_size=keys.nao_batch_size,
             learning_rate=keys.nao_learning_rate,
+            weight=keys.nao_weight,
             milestones=tuple(keys.nao_milestones),
             predictor_only=keys.nao_predictor_only,
         )
@@ -84,6 +90,7 @@ def nao_settings(keys: NaoKeys, target: Target | None = None) -> NaoSettings:
             steps=keys.nao_steps,
             ascent=keys.nao_ascent,
             constrained=keys.nao_constrained,
+            neighbours=keys.nao_neighbours,
             at_least=keys.nao_at_least,
             target=target,
         )

@@ -28,7 +28,8 @@ class RoundFacts:
         decoded: Sequences decoded.
         valid: Of these, cells.
         novel: Of these, networks that were new.
-        fallbacks: Candidates that are random positives instead.
+        neighbours: Candidates that are neighbours of the best networks instead.
+        fallbacks: Candidates that are random positives.
         seconds: Of training and proposal; of the proposal alone in a round that was resumed.
     """
 
@@ -41,6 +42,7 @@ class RoundFacts:
     decoded: int
     valid: int
     novel: int
+    neighbours: int
     fallbacks: int
     seconds: float
 
@@ -73,7 +75,8 @@ def facts_of(made: Round, records: Sequence[Record]) -> RoundFacts:
         held_out_rank_correlation=spearman(*np.array(pairs).T) if len(pairs) > 1 else float("nan"),
         decoded=proposal.decoded,
         valid=valid,
-        novel=len(proposal.candidates) - proposal.fallbacks,
+        novel=len(proposal.candidates) - proposal.neighbours - proposal.fallbacks,
+        neighbours=proposal.neighbours,
         fallbacks=proposal.fallbacks,
         seconds=made.seconds,
     )
@@ -91,6 +94,7 @@ def round_metrics(rounds: Sequence[RoundFacts]) -> dict[str, float]:
         "controller/novelty": [one.novel / one.valid for one in rounds if one.valid],
         "controller/predictor_error": [one.error for one in rounds],
         "controller/reconstruction": [one.reconstruction for one in rounds],
+        "controller/neighbours": [float(one.neighbours) for one in rounds],
         "controller/fallbacks": [float(one.fallbacks) for one in rounds],
     }
     known = {name: [value for value in those if np.isfinite(value)] for name, those in values.items()}

@@ -18,8 +18,9 @@ from dermonas.search.samplers.history import Record
 from dermonas.search.samplers.nao_rounds import Round, Rounds
 from dermonas.space.domain import Domain, Theta
 
-POOL = PoolSettings(epochs=400, learning_rate=1.0, milestones=())
-"""The default training of a round: the paper's leaves the predictor useless on a pool of some dozen cells."""
+POOL = PoolSettings(epochs=100, learning_rate=4.0, weight=0.99, milestones=())
+"""The default training of a round. The paper's (rate .1, weight .5) leaves the predictor useless on a pool of some
+dozen cells; chosen on NAS-Bench-201, CIFAR-100 (docs/results/controller.md)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class NaoSettings:
         steps: See `ProposalSettings`, as for the next three.
         ascent: "growing" or "iterative".
         constrained: Whether the decoder may only use symbols that a position can have.
+        neighbours: Of how many of the best seeds the neighbours are considered too; see `ProposalSettings`.
         at_least: Candidates that a round has at any rate, made up with random positives of the seeds.
         target: What the predictor learns; None is made from the initial pool (`Target.of_losses`). Of scores as the
             search sees them, where smaller is better: worst is the larger one.
@@ -52,6 +54,7 @@ class NaoSettings:
     steps: int = 100
     ascent: Ascent = "growing"
     constrained: bool = False
+    neighbours: int = 3
     at_least: int = 1
     target: Target | None = None
 
@@ -68,7 +71,7 @@ class NaoSettings:
     @property
     def proposal(self) -> ProposalSettings:
         """The settings of a round's proposal."""
-        return ProposalSettings(self.count, self.steps, self.ascent, self.constrained, self.at_least)
+        return ProposalSettings(self.count, self.steps, self.ascent, self.constrained, self.neighbours, self.at_least)
 
 
 class NaoSampler(DomainSampler):

@@ -150,7 +150,7 @@ def test_rounds_are_those_of_the_sampler(benchmark_, tmp_path):
     for facts, made in zip(result.rounds, sampler.rounds, strict=True):
         assert facts.pool == made.pool == sum(query.round < facts.round for query in result.queries)
         assert (facts.error, facts.reconstruction) == (made.error, made.reconstruction)
-        assert facts.novel + facts.fallbacks == len(made.candidates)
+        assert facts.novel + facts.neighbours + facts.fallbacks == len(made.candidates)
         assert facts.valid >= facts.novel
         assert facts.decoded == facts.valid + sum(
             count for reason, count in made.proposal.rejected.items() if not reason.startswith("in the ")
