@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 
 from dermonas.controller.anchors import anchors_of
 from dermonas.controller.language import Language
@@ -22,7 +20,7 @@ from dermonas.controller.losses import rescaled_weight
 from dermonas.controller.model import ControllerSettings
 from dermonas.controller.pretrain import CHECKPOINT, Pretrained, pretrain
 from dermonas.controller.storage import load_controller, read, save_controller, weights_digest
-from dermonas.errors import ConfigError, DermonasError, StorageError
+from dermonas.errors import DermonasError, StorageError
 from dermonas.events import Fanout, Silent
 from dermonas.tracking.lookup import INPUTS, inputs_digest, reusable, supersede
 from dermonas.tracking.runs import STAGE, Run, download, launched, tracked
@@ -36,6 +34,7 @@ from pipelines.controller_pretrain_config import (
     settings_of,
 )
 from pipelines.controller_pretrain_figure import write_figure
+from pipelines.locks import alone
 from pipelines.models import device_named
 from pipelines.progress import ControllerProgress
 from pipelines.recipe import Recipe, read_config
@@ -80,7 +79,7 @@ def run(
     inputs = inputs_of(config)
     name = f"{config.domain}-{config.metric}-s{config.seed}"
     folder = config.out / f"{name}-{inputs}"
-    with _alone(config.out / f".{inputs}.lock", wait):
+    with alone(config.out / f".{inputs}.lock", f"pretrains the same into {config.out}", wait=wait):
         known = None if config.fresh else finished_run(config)
         if known is not None and (file := _fetched(known, folder)):
             _log.info("%s was pretrained on the same inputs: run %s (--fresh true pretrains anew)", name, known)
@@ -181,27 +180,6 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}; choose another --out") from error
-
-
-@contextlib.contextmanager
-def _alone(path: Path, wait: bool) -> Iterator[None]:
-    """Hold a lock file: two processes must not write the same checkpoint."""
-    _make(path.parent)
-    lock = FileLock(path)
-    try:
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            if not wait:
-                raise ConfigError(f"another process pretrains the same into {path.parent}: wait for it") from error
-            _log.info("another process pretrains the same into %s: waiting for it", path.parent)
-            lock.acquire()
-    except OSError as error:
-        raise StorageError(f"cannot write to {path.parent}: {error.strerror or error}; choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def main(argv: Sequence[str]) -> None:

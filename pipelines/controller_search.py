@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 from mlflow.entities import Metric
 
-from dermonas.errors import ConfigError, StorageError
 from dermonas.search import samplers
 from dermonas.search.nao_config import nao_settings
 from dermonas.search.samplers.base import DomainSampler
@@ -30,6 +27,7 @@ from pipelines.command import command
 from pipelines.controller_pretrain import KIND
 from pipelines.controller_search_config import ControllerSearchConfig, depends_on, deviations, target_of
 from pipelines.controllers import SCRATCH, Found, controller_of
+from pipelines.locks import alone
 from pipelines.models import device_named
 from pipelines.recipe import Recipe, plain, read_config
 
@@ -71,7 +69,7 @@ def run(config: ControllerSearchConfig, recipe: Recipe, *, adopt: bool = True) -
         return known
     tags = {KIND: "search", ARM: arm, INPUTS: inputs, DIGEST: benchmark.digest}
     with (
-        _alone(folder),
+        alone(folder.with_name(f".{folder.name}.lock"), f"searches the same into {folder}"),
         tracked(f"dermonas/{experiment}", "controller", f"search-{config.domain}-{arm}", tags, adopt=adopt) as tracker,
     ):
         supersede(tracker, {STAGE: "controller", INPUTS: inputs})
@@ -165,24 +163,6 @@ def _metrics(tracker: Run, values: Mapping[int, Mapping[str, float]]) -> None:
     with store_errors():
         for start in range(0, len(points), _BATCH):
             tracker.client.log_batch(tracker.id, metrics=points[start : start + _BATCH])
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock file, at once or not at all: two processes must not write the same seeds."""
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise ConfigError(f"another process searches the same into {folder}: wait for it") from error
-    except OSError as error:
-        reason = error.strerror or error
-        raise StorageError(f"cannot write to {folder.parent}: {reason}; choose another --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def summary(run_id: str) -> str:

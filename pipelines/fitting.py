@@ -6,14 +6,11 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 
 from dermonas.data.manifest import read_manifest
-from dermonas.errors import ConfigError, StorageError
 from dermonas.events import Silent
 from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, children, finished, inputs_digest, reusable, supersede
 from dermonas.tracking.runs import PARENT, STAGE, Run, child, launched, tracked
@@ -21,6 +18,7 @@ from dermonas.tracking.training import average
 from dermonas.training.config import FitConfig, seeds_of
 from dermonas.training.settings import TrainSettings
 from pipelines.jobs import Job, Model, Work, check_classes, deviations_of, job_of
+from pipelines.locks import alone
 from pipelines.recipe import Recipe, plain, prepared_folder
 
 _log = logging.getLogger(__name__)
@@ -83,7 +81,7 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
         **model.tags,
     }
     with (
-        _alone(config.out / f".{inputs}.lock"),
+        alone(config.out / f".{inputs}.lock", f"trains the same into {config.out}"),
         tracked(f"dermonas/{manifest.dataset}", work.stage, name, {**tags, INPUTS: inputs}, adopt=adopt) as run,
     ):
         supersede(run, {STAGE: work.stage, INPUTS: inputs})
@@ -145,16 +143,3 @@ def _followed(job: Job) -> Iterator[None]:
                 os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock file, at once or not at all: two processes must not write the same checkpoints."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path, timeout=0):
-            yield
-    except Timeout as error:
-        raise ConfigError(f"another process trains the same into {path.parent}: wait for it") from error
-    except OSError as error:
-        raise StorageError(f"cannot write to {path.parent}: {error.strerror or error}; choose another --out") from error
