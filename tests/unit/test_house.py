@@ -22,7 +22,10 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = sorted([*(ROOT / "dermonas").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
-HEAVY = ("torch", "torchvision", "mlflow", "optuna", "lightning", "timm", "matplotlib", "pandas", "sklearn", "cv2")
+HEAVY = (
+    "torch", "torchvision", "mlflow", "optuna", "lightning", "timm", "matplotlib", "pandas", "sklearn", "cv2",
+    "pytorch_metric_learning", "umap",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +155,9 @@ FAULTS = [
     ("dermonas.objective.trained", "import lightning.pytorch", "Lightning only"),
     ("dermonas.nn.explained", "import pytorch_grad_cam", "grad-cam only"),
     ("dermonas.data.augmented", "import albumentations", "albumentations only"),
+    ("dermonas.contrastive.mined", "from pytorch_metric_learning import miners", "pytorch-metric-learning only"),
+    ("dermonas.comparison.spread", "def f():\n    from umap import UMAP", "umap only"),
+    ("pipelines.spread", "import umap", "umap only"),
     ("dermonas.space.heavy", "import torch.nn", "No torch in space"),
     ("dermonas.imaging.tables", "import pandas", "Imaging needs"),
     ("dermonas.search.tested", "import hyperopt", "What only tests need"),
@@ -194,6 +200,8 @@ def test_allowed_places_are_allowed(copy):
         "explain/gradcam.py": "pytorch_grad_cam",
         "nn/baselines.py": "timm",
         "data/augmentation.py": "albumentations",
+        "controller": "pytorch_metric_learning",
+        "comparison/controller": "umap",
     }
     made: list[Path] = []
     try:
