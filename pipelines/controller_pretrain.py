@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 
-from dermonas.controller.anchors import anchors_of
+from dermonas.controller.anchors import OURS, anchors_of
 from dermonas.controller.language import Language
 from dermonas.controller.losses import rescaled_weight
 from dermonas.controller.model import ControllerSettings
@@ -30,6 +30,7 @@ from pipelines.controller_pretrain_config import (
     depends_on,
     deviations,
     hidden_of,
+    ours,
     resolved,
     settings_of,
 )
@@ -37,7 +38,7 @@ from pipelines.controller_pretrain_figure import write_figure
 from pipelines.locks import alone
 from pipelines.models import device_named
 from pipelines.progress import ControllerProgress
-from pipelines.recipe import Recipe, read_config
+from pipelines.recipe import DEFAULT, Recipe, read_config
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,36 @@ CONTROLLER, HISTORY = "controller.pt", "history.json"
 """Artifacts of a pretraining."""
 KIND, WEIGHTS = "dermonas.controller", "dermonas.weights"
 """Tags: which of the controller's entry points, and the digest of the weights."""
+
+# What is as apt for one domain as for another.
+_OF_ANY = ("domain", "metric", "seed", "out", "log_every", "checkpoint_every", "fresh", "device", "threads")
+
+
+def warn_of_another_domain(config: ControllerPretrainConfig, recipe: Recipe, argv: Sequence[str] = ()) -> None:
+    """Say in one line which values of a recipe's section, written for another domain, are those of this one too.
+
+    A section says what it was written for by its `domain`; one that does not is for any. Our space with 4 and with 5
+    nodes is one domain here. Values that the domain has by default need no word.
+
+    Args:
+        config: The settings.
+        recipe: Where they come from.
+        argv: The command line, whose keys outrank the section's.
+    """
+    section = recipe.stages["controller-pretrain"]
+    written = str(section.get("domain", config.domain))
+    if written == config.domain or (ours(config) and written in OURS):
+        return
+    given = {word.split("=")[0].removeprefix("--") for word in argv}
+    values, default = resolved(config), resolved(ControllerPretrainConfig(config.domain, config.metric))
+    carried = {key for key in values if key not in _OF_ANY and values[key] != default[key]}
+    told = [key for key in section if key in carried - given]
+    if told:
+        own = DEFAULT if ours(config) else DEFAULT.with_name(f"{config.domain}.yaml")
+        _log.warning(
+            "the recipe's section controller-pretrain is for %s, and %s takes %s from it: use --config %s",
+            written, config.domain, ", ".join(told), Path(*own.parts[-3:]),
+        )  # fmt: skip
 
 
 def inputs_of(config: ControllerPretrainConfig) -> str:
@@ -185,6 +216,7 @@ def _make(folder: Path) -> None:
 def main(argv: Sequence[str]) -> None:
     """Read the configuration, pretrain, and print the run's id and the digest of the weights."""
     config, recipe = read_config("controller-pretrain", argv)
+    warn_of_another_domain(config, recipe, argv)
     run_id, file = run(config, recipe)
     print(f"run {run_id} controller {weights_digest(load_controller(file).controller)}")
 

@@ -58,6 +58,8 @@ def controller_of(reference: str, space: Domain, recipe: Recipe) -> Found:
         StorageError: If the file is absent or damaged.
     """
     found = _existing(reference, space, recipe)
+    if not reference:
+        controller_pretrain.warn_of_another_domain(_pretraining(space, recipe), recipe)
     if found is not None:
         if not reference:
             print(f"no controller given: using that of run {found.run_id}", file=sys.stderr)

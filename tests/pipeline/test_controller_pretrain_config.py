@@ -10,7 +10,7 @@ from mlflow.projects._project_spec import load_project
 from workplace import ROOT, TINY
 
 from dermonas.errors import ConfigError
-from pipelines.controller_pretrain import inputs_of
+from pipelines.controller_pretrain import inputs_of, warn_of_another_domain
 from pipelines.controller_pretrain_config import ControllerPretrainConfig, deviations
 from pipelines.recipe import read_config
 
@@ -79,3 +79,42 @@ def test_what_mlflow_run_appends_is_read():
     config, recipe = read_config("controller-pretrain", words[3:])
     assert recipe.name == "tiny"
     assert (config.metric, config.milestones, config.weight, config.hidden) == ("NPairsLoss", [5, 9], 0.1, 16)
+
+
+PHANTOM = ROOT / "pipelines" / "recipes" / "phantom.yaml"
+TABLE = PHANTOM.with_name("nasbench101.yaml")
+IS_FOR = (
+    "the recipe's section controller-pretrain is for {}, and {} takes {} from it: use --config pipelines/recipes/{}"
+)
+ALL = "batch_size, iterations, milestones"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "says"),
+    [
+        (PHANTOM, "--domain nasbench101", ("nasbench101", ALL)),
+        (PHANTOM, "--domain=nasbench201", ("nasbench201", ALL)),
+        (PHANTOM, "--domain nasbench201 --batch_size=128 --iterations 9", ("nasbench201", "milestones")),
+        (PHANTOM, "--domain nasbench201 --batch_size 512 --iterations 9 --milestones [6]", None),
+        (PHANTOM, "--domain darts4", None),
+        (PHANTOM, "", None),
+        (TABLE, "--domain nasbench101", None),
+        (TABLE, "--domain darts5", None),  # it holds what every domain has by default
+        (TINY, "--domain nasbench101", None),  # for any
+    ],
+)
+def test_what_was_written_for_another_domain_is_told_in_one_line(recipe, arguments, says, caplog):
+    argv = ["--config", str(recipe), *arguments.split()]
+    config, read = read_config("controller-pretrain", argv)
+    warn_of_another_domain(config, read, argv)
+    assert caplog.messages == (
+        [] if says is None else [IS_FOR.format("darts5", *says, f"pipelines/recipes/{says[0]}.yaml")]
+    )
+
+
+def test_a_width_for_a_table_is_told_on_our_space(tmp_path, caplog):
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 3\ncontroller-pretrain: {domain: nasbench101, hidden: 16, vertices: 5, threads: 2}\n")
+    config, read = read_config("controller-pretrain", ["--config", str(file), "--domain", "darts4"])
+    warn_of_another_domain(config, read)
+    assert caplog.messages == [IS_FOR.format("nasbench101", "darts4", "hidden", "pipelines/recipes/phantom.yaml")]

@@ -75,6 +75,29 @@ def test_a_controller_is_found_by_run_by_file_and_by_being_the_recipes(here, rec
     assert len(here.runs("controller")) == 2
 
 
+def test_a_recipe_for_our_space_is_told_when_a_table_is_searched(recipe, monkeypatch, caplog):
+    class Pretrains(Exception):
+        pass
+
+    def run(*_, **__):
+        raise Pretrains
+
+    monkeypatch.setattr(controller_pretrain, "run", run)
+    monkeypatch.setattr(controller_pretrain, "finished_run", lambda config: None)
+    section = {"domain": "darts5", "batch_size": 64}
+    ours = dataclasses.replace(recipe, stages={"controller-pretrain": section})
+    told = {DartsSpace(4): "", NasBench201Space(): "is for darts5, and nasbench201 takes batch_size from it"}
+    for space, says in told.items():
+        caplog.clear()
+        with pytest.raises(Pretrains):
+            controller_of("", space, ours)
+        assert len(caplog.messages) == bool(says)
+        assert says in "".join(caplog.messages)
+    caplog.clear()
+    controller_of("scratch", NasBench201Space(), ours)
+    assert caplog.messages == []
+
+
 def test_a_controller_from_scratch_is_keyed_by_seed_and_width(recipe):
     found = controller_of("scratch", NasBench201Space(), recipe)
     assert (found.identity, found.metric, found.run_id) == ("scratch-s0-h8-m8", "none", "")
