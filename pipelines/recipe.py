@@ -58,8 +58,10 @@ SHARED: dict[str, dict[str, str]] = {
         "benchmark": "seed",
         "register": "seed",
         "controller-pretrain": "seed",
+        "controller-search": "first_seed",  # several seeds follow it, as those of train follow its seed
+        "controller-report": "seed",
     },
-    "mode": {"search": "mode"},
+    "mode": {"search": "mode", "controller-search": "mode"},
 }
 DEFAULT = Path(__file__).parent / "recipes" / "phantom.yaml"
 

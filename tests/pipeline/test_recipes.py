@@ -9,9 +9,13 @@ from workplace import ROOT, TINY
 
 from dermonas.errors import ConfigError
 from dermonas.search.config import deviations
+from pipelines import controller_pretrain_config, controller_search_config
+from pipelines.controller_pretrain_config import ControllerPretrainConfig
+from pipelines.controller_search_config import PAPER, ControllerSearchConfig
 from pipelines.recipe import STAGES, read_config
 
-RECIPES = sorted((ROOT / "pipelines" / "recipes").glob("*.yaml"))
+FOLDER = ROOT / "pipelines" / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -22,16 +26,15 @@ def test_every_recipe_parses_for_every_stage(path, stage):
     assert recipe.name == path.stem
     mode = "paper" if path.stem.endswith("-paper") else "modern"
     assert yaml.safe_load(path.read_text())["mode"] == mode
-    if stage == "search":
+    if stage in ("search", "controller-search"):
         assert config.mode == mode
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "isic2019", "imagenet"])
 def test_a_paper_recipe_is_the_paper_and_a_modern_one_names_its_deviations(dataset):
-    folder = ROOT / "pipelines" / "recipes"
-    paper = read_config("search", ["--config", str(folder / f"{dataset}-paper.yaml")])[0]
+    paper = read_config("search", ["--config", str(FOLDER / f"{dataset}-paper.yaml")])[0]
     assert deviations(paper, dataset) == {}
-    modern = read_config("search", ["--config", str(folder / f"{dataset}.yaml")])[0]
+    modern = read_config("search", ["--config", str(FOLDER / f"{dataset}.yaml")])[0]
     assert deviations(modern, dataset) == {
         "encoding": {"paper": "first2", "here": "pairs"},
         "pruner": {"paper": "none", "here": "median"},
@@ -39,6 +42,45 @@ def test_a_paper_recipe_is_the_paper_and_a_modern_one_names_its_deviations(datas
     assert (paper.trials, paper.channels) == {"cifar10": (500, 32), "isic2019": (120, 16), "imagenet": (120, 32)}[
         dataset
     ]
+
+
+def test_the_second_papers_recipe_is_the_second_paper():
+    file = FOLDER / "nasbench101-paper.yaml"
+    pretrain, _ = read_config("controller-pretrain", ["--config", str(file)])
+    search, _ = read_config("controller-search", ["--config", str(file)])
+    assert controller_pretrain_config.deviations(pretrain, 423_624).keys() == {"anchor_order"}
+    assert controller_search_config.deviations(search) == {}
+    assert (search.domain, search.sampler, search.seeds, search.controller) == ("nasbench101", "nao", 5, "")
+    # Stated, not left to defaults that may move.
+    stated = yaml.safe_load(file.read_text())
+    assert stated["controller-search"].keys() >= PAPER.keys()
+    assert stated["controller-pretrain"].keys() >= {"iterations", "milestones", "gamma", "fallback", "hidden"}
+
+
+@pytest.mark.parametrize("domain", ["nasbench201", "nasbench101"])
+def test_a_tables_recipe_is_the_librarys_defaults_on_that_table(domain):
+    arguments = ["--config", str(FOLDER / f"{domain}.yaml")]
+    assert read_config("controller-pretrain", arguments)[0] == ControllerPretrainConfig(domain)
+    assert read_config("controller-search", arguments)[0] == ControllerSearchConfig(domain=domain, seeds=50)
+    report, _ = read_config("controller-report", arguments)
+    assert (report.domain, report.table, report.dataset) == (domain, None, "cifar10")
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "isic2019", "imagenet"])
+def test_images_pretrain_on_our_space_as_measured_and_as_the_paper_in_its_recipes(dataset):
+    measured = {"batch_size": 128, "iterations": 8000, "milestones": [6000]}
+    for name, values in ((dataset, measured), (f"{dataset}-paper", {})):
+        config, _ = read_config("controller-pretrain", ["--config", str(FOLDER / f"{name}.yaml")])
+        assert config == ControllerPretrainConfig("darts5", **values)
+
+
+def test_a_seed_and_a_mode_reach_the_controllers_entry_points(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("seed: 7\nmode: paper\n")
+    pretrain, search, report = (
+        read_config(f"controller-{stage}", ["--config", str(recipe)])[0] for stage in ("pretrain", "search", "report")
+    )
+    assert (pretrain.seed, search.first_seed, search.mode, report.seed) == (7, 7, "paper", 7)
 
 
 def test_the_command_line_outranks_the_recipe_and_shared_keys_reach_their_stages(tmp_path):
