@@ -38,8 +38,9 @@ class ProposalSettings:
         ascent: "growing" takes one gradient at each seed and steps 1, 2, 3, ... times that far from the seed, as the
             paper's code does; "iterative" takes a new gradient after each step.
         constrained: Whether the decoder may only use symbols that a position can have. The paper decodes freely.
-        neighbours: Of how many of the best seeds all neighbours are considered too. Those with the highest predicted
-            values are half of a round, and take what the steps leave of the other half. 0 is the paper's.
+        neighbours: Of how many of the best seeds all neighbours are considered too, by falling predicted value; they
+            also take what the steps leave of a round. 0 is the paper's.
+        near: Their share of a round, in [0, 1].
         at_least: Cells made up with random positives of the seeds if the steps give fewer, so that no search stalls.
 
     Raises:
@@ -53,12 +54,15 @@ class ProposalSettings:
     ascent: Ascent = "growing"
     constrained: bool = False
     neighbours: int = 0
+    near: float = 0.8
     at_least: int = 1
 
     def __post_init__(self) -> None:
         for key, low in (("count", 1), ("steps", 1), ("neighbours", 0), ("at_least", 0)):
             if getattr(self, key) < low:
                 raise ConfigError(f"{key}: {getattr(self, key)} is not possible; give {low} or more")
+        if not 0 <= self.near <= 1:
+            raise ConfigError(f"near: {self.near} is not possible; give 0 to 1")
         if self.at_least > self.count:
             raise ConfigError(f"at_least: {self.at_least} is more than count ({self.count}); use at most count")
 
@@ -127,7 +131,7 @@ def propose(
     allowed = torch.from_numpy(language.allowed).to(device) if settings.constrained else None
     judge = _Judge(language, known, pool, settings.count)
     near = _neighbours(controller, language, seeds[: settings.neighbours])
-    judge.add(near, settings.count // 2)
+    judge.add(near, int(settings.near * settings.count + 0.5))
     with torch.no_grad():
         outputs = controller.encoder(torch.from_numpy(language.encode(seeds)).to(device)).outputs
     gradient = value_gradient(controller, outputs)

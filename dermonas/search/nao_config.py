@@ -33,8 +33,9 @@ class NaoKeys:
         nao_steps: Steps along the gradient until there are enough candidates.
         nao_ascent: "growing" (one gradient, steps 1, 2, 3, ... times as long) or "iterative" (a new one each step).
         nao_constrained: Whether the decoder may only use symbols that a position can have.
-        nao_neighbours: Of how many of the best networks the neighbours are considered too; the best predicted of them
-            are half of a round. The paper has none.
+        nao_neighbours: Of how many of the best networks the neighbours are considered too, by falling predicted
+            value. The paper has none.
+        nao_near: Their share of a round.
         nao_at_least: Candidates that a round has at any rate, made up by random edits of the best networks.
         nao_predictor_only: Whether encoder and decoder stay as they are.
     """
@@ -51,7 +52,8 @@ class NaoKeys:
     nao_steps: int = 100
     nao_ascent: Literal["growing", "iterative"] = "growing"  # Ascent; spelt out, see docs/decisions/jsonargparse.md
     nao_constrained: bool = False
-    nao_neighbours: int = 3
+    nao_neighbours: int = 5
+    nao_near: float = 0.8
     nao_at_least: int = 1
     nao_predictor_only: bool = False
 
@@ -91,6 +93,7 @@ def nao_settings(keys: NaoKeys, target: Target | None = None) -> NaoSettings:
             ascent=keys.nao_ascent,
             constrained=keys.nao_constrained,
             neighbours=keys.nao_neighbours,
+            near=keys.nao_near,
             at_least=keys.nao_at_least,
             target=target,
         )

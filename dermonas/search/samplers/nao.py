@@ -32,10 +32,12 @@ class NaoSettings:
         seeds: Best cells of the pool from which a round's candidates are decoded.
         count: Candidates of a round, at most; the controller then learns from their scores.
         pool: How the controller is trained in a round.
-        steps: See `ProposalSettings`, as for the next three.
+        steps: See `ProposalSettings`, as for the next two.
         ascent: "growing" or "iterative".
         constrained: Whether the decoder may only use symbols that a position can have.
-        neighbours: Of how many of the best seeds the neighbours are considered too; see `ProposalSettings`.
+        neighbours: Of how many of the best seeds the neighbours are considered too; see `ProposalSettings`. Decoding
+            alone finds too little beside the best cells of a small pool (docs/results/controller.md).
+        near: Their share of a round.
         at_least: Candidates that a round has at any rate, made up with random positives of the seeds.
         target: What the predictor learns; None is made from the initial pool (`Target.of_losses`). Of scores as the
             search sees them, where smaller is better: worst is the larger one.
@@ -54,7 +56,8 @@ class NaoSettings:
     steps: int = 100
     ascent: Ascent = "growing"
     constrained: bool = False
-    neighbours: int = 3
+    neighbours: int = 5
+    near: float = 0.8
     at_least: int = 1
     target: Target | None = None
 
@@ -71,7 +74,9 @@ class NaoSettings:
     @property
     def proposal(self) -> ProposalSettings:
         """The settings of a round's proposal."""
-        return ProposalSettings(self.count, self.steps, self.ascent, self.constrained, self.neighbours, self.at_least)
+        return ProposalSettings(
+            self.count, self.steps, self.ascent, self.constrained, self.neighbours, self.near, self.at_least
+        )
 
 
 class NaoSampler(DomainSampler):
@@ -126,6 +131,13 @@ class NaoSampler(DomainSampler):
     def rounds(self) -> list[Round]:
         """The rounds made so far for the history last seen, the first one first."""
         return self._rounds.made
+
+    def rounds_of(self, records: Sequence[Record]) -> list[Round]:
+        """Return the rounds that a history's trials belong to, made where they are not: also without a proposal."""
+        last = records[-1].number if records else -1
+        if last >= 0:
+            self._rounds.at(records, last)
+        return [made for made in self.rounds if made.first <= last]
 
     def propose(self, records: Sequence[Record], number: int, rng: np.random.Generator) -> Theta:
         """Draw from the prior until the initial pool is full, then take the round's candidates in order."""

@@ -38,10 +38,11 @@ def expected(call, seeds: int) -> list[str]:
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_the_best_predicted_neighbours_are_half_of_a_round(call, seeds):
-    found = propose(*call, ProposalSettings(count=9, steps=3, constrained=True, neighbours=seeds), 0, 0)
-    assert [c.digest for c in found.candidates][:4] == expected(call, seeds)[:4]
-    assert found.neighbours >= 4
+@pytest.mark.parametrize(("near", "least"), [(0.0, 0), (0.5, 5), (0.8, 7), (1.0, 9)])
+def test_the_best_predicted_neighbours_have_their_share_of_a_round(call, seeds, near, least):
+    found = propose(*call, ProposalSettings(count=9, steps=3, constrained=True, neighbours=seeds, near=near), 0, 0)
+    assert [c.digest for c in found.candidates][:least] == expected(call, seeds)[:least]
+    assert found.neighbours >= least
     assert found.neighbours == sum(not candidate.step for candidate in found.candidates)
     assert all(0 <= candidate.seed < seeds for candidate in found.candidates if not candidate.step)
     assert len({candidate.digest for candidate in found.candidates}) == 9
@@ -51,7 +52,7 @@ def test_the_best_predicted_neighbours_are_half_of_a_round(call, seeds):
 def test_they_take_what_the_decoder_leaves(call):
     alone = propose(*call, ProposalSettings(count=9, steps=1, at_least=0), 0, 0)
     assert len(alone.candidates) < 5  # an untrained decoder
-    both = propose(*call, ProposalSettings(count=9, steps=1, at_least=0, neighbours=3), 0, 0)
+    both = propose(*call, ProposalSettings(count=9, steps=1, at_least=0, neighbours=3, near=0.5), 0, 0)
     assert len(both.candidates) == 9
     decoded = {candidate.digest for candidate in both.candidates if candidate.step}
     assert decoded <= {candidate.digest for candidate in alone.candidates}

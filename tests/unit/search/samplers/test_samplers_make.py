@@ -83,6 +83,7 @@ def test_a_controller_of_another_space_is_refused():
         ({"seeds": 0}, "seeds is 0: use 1 or more"),
         ({"count": 0}, "count: 0 is not possible"),
         ({"neighbours": -1}, "neighbours: -1 is not possible"),
+        ({"near": 1.1}, "near: 1.1 is not possible"),
         ({"at_least": 11}, "at_least: 11 is more than count"),
         ({"target": Target(0.0, 1.0)}, "worst 0.0 is below best 1.0"),
     ],
