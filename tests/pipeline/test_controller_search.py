@@ -297,7 +297,7 @@ def test_defaults_are_the_samplers_own_and_the_papers_values_deviate_in_nothing(
     config = ControllerSearchConfig()
     assert nao_settings(config) == NaoSettings()
     paper = {name: value["paper"] for name, value in deviations(config).items()}
-    assert {"nao_initial", "nao_seeds", "nao_count", "nao_epochs", "nao_learning_rate"} < paper.keys()
+    assert {"nao_initial", "nao_seeds", "nao_count", "nao_weight", "nao_learning_rate"} < paper.keys()
     assert deviations(ControllerSearchConfig(**paper)) == {}
     target = target_of(ControllerSearchConfig(nao_target="paper"))
     assert target is not None
