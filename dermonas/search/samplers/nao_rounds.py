@@ -20,6 +20,7 @@ from dermonas.controller.model import Controller
 from dermonas.controller.pool import Target, Trained, predict, train_on_pool
 from dermonas.controller.proposal import Proposal, propose
 from dermonas.controller.storage import read, weights_digest, write_atomically
+from dermonas.errors import StorageError
 from dermonas.metrics.ranks import spearman
 from dermonas.search.samplers.base import unevaluated
 from dermonas.search.samplers.history import Record
@@ -28,6 +29,10 @@ from dermonas.space.domain import Domain, Theta
 
 if TYPE_CHECKING:
     from dermonas.search.samplers.nao import NaoSettings
+
+
+_FORMAT = "dermonas-round-2"
+_ANEW = "delete it to train the round anew"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,7 @@ class Round:
             where either is constant.
         proposal: What was decoded, and why it was refused.
         candidates: Thetas of the searched domain, one or more.
+        digests: Of their networks.
         predicted: The predicted target of each candidate, in (0, 1).
         controller: After the training.
         seconds: Wall time of training and proposal; of the proposal alone where the training was read from disk.
@@ -57,6 +63,7 @@ class Round:
     rank_correlation: float
     proposal: Proposal
     candidates: tuple[Theta, ...]
+    digests: frozenset[str]
     predicted: tuple[float, ...]
     controller: Controller
     seconds: float
@@ -82,7 +89,6 @@ class Rounds:
         self.controller, self.seed, self.folder = controller, seed, folder
         self.made: list[Round] = []
         self._seen: list[Record] = []
-        self._start = weights_digest(controller)
 
     def at(self, records: Sequence[Record], number: int) -> Round | None:
         """Return the round whose candidate trial `number` takes, or None while the initial pool is not full."""
@@ -136,9 +142,7 @@ class Rounds:
         guess = predict(trained.controller, torch.from_numpy(tokens))
         best = np.argsort(np.where(complete, scores, np.inf), kind="stable")[: self.settings.seeds]
         # Also what earlier rounds proposed and is not in the pool: it failed or runs.
-        known = {record.digest for record in pool} | {
-            candidate.digest for made in self.made for candidate in made.proposal.candidates
-        }
+        known = {record.digest for record in pool}.union(*(made.digests for made in self.made))
         proposal = propose(
             trained.controller,
             self.language,
@@ -150,8 +154,10 @@ class Rounds:
             number,
         )
         candidates = tuple(translate(found.theta, self.language.space, self.domain) for found in proposal.candidates)
+        digests = frozenset(found.digest for found in proposal.candidates)
         if not candidates:
             candidates = (unevaluated(self.domain, frozenset(known), numpy_generator(self.seed, "nao", number)),)
+            digests = frozenset({self.domain.digest(candidates[0])})
         proposed = self.language.encode(np.array([translate(c, self.domain, self.language.space) for c in candidates]))
         return Round(
             number=number,
@@ -162,6 +168,7 @@ class Rounds:
             rank_correlation=spearman(guess[complete], -scores[complete]),
             proposal=proposal,
             candidates=candidates,
+            digests=digests,
             predicted=tuple(predict(trained.controller, torch.from_numpy(proposed)).tolist()),
             controller=trained.controller,
             seconds=time.perf_counter() - start,
@@ -178,19 +185,37 @@ class Rounds:
         before = self.made[-1].controller if self.made else self.controller
         if self.folder is None:
             return train_on_pool(before, tokens, targets, self.settings.pool, self.seed, number)
-        inputs = [self._start, weights_digest(before), asdict(self.settings.pool), self.seed, number]
+        inputs = [_FORMAT, weights_digest(before), asdict(self.settings.pool), self.seed, number]
         digest = hashlib.sha256(json.dumps(inputs).encode() + tokens.numpy().tobytes() + targets.numpy().tobytes())
         file = self.folder / f"round-{number:03d}-{digest.hexdigest()[:16]}.pt"
-        if file.is_file():
-            kept = read(file, "delete it to train the round anew")
-            controller = Controller(before.settings).to(next(before.parameters()).device)
-            controller.load_state_dict(kept["weights"])
-            return Trained(controller.eval(), kept["error"], kept["reconstruction"])
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)  # before the training: it may be long
+            if file.is_file():
+                return _read(file, before)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {file}: {error.strerror or error}; free space or choose another folder"
+            ) from error
         trained = train_on_pool(before, tokens, targets, self.settings.pool, self.seed, number)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"error": trained.error, "reconstruction": trained.reconstruction}
         weights = {key: value.cpu() for key, value in trained.controller.state_dict().items()}
-        write_atomically(file, {"weights": weights, "error": trained.error, "reconstruction": trained.reconstruction})
+        write_atomically(file, {**content, "weights": weights, "digest": weights_digest(trained.controller)})
         return trained
+
+
+def _read(file: Path, like: Controller) -> Trained:
+    """Return the training in a file, on the device of a controller of its sizes."""
+    kept = read(file, _ANEW)
+    controller = Controller(like.settings).to(next(like.parameters()).device)
+    try:
+        controller.load_state_dict(kept["weights"])
+        # torch does not check the sums in its files: a changed byte would only show in what is proposed.
+        if weights_digest(controller) != kept["digest"]:
+            raise ValueError("the weights are not those that were written")
+        return Trained(controller.eval(), kept["error"], kept["reconstruction"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise StorageError(f"{file} is damaged ({reason}): {_ANEW}") from error
 
 
 def _distinct(records: Any) -> list[Record]:
