@@ -143,8 +143,9 @@ def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[st
             )
             result = search.run()
             if isinstance(sampler, NaoSampler):
-                for made in sampler.rounds:
-                    tracker.metrics(round_metrics([facts_of(made, sampler.records(study))]), made.first)
+                history = sampler.records(study)
+                for made in sampler.rounds_of(history):
+                    tracker.metrics(round_metrics([facts_of(made, history)]), made.first)
             with tempfile.TemporaryDirectory() as scratch:
                 write_report(study, space, result, Path(scratch), both, guess)
         both.finished(

@@ -32,6 +32,9 @@ def die(path, content):
     write(path, content)
 rounds.write_atomically = die
 """,
+    "before the rounds are told": """
+search.facts_of = lambda *_: os._exit(9)
+""",
 }
 
 
