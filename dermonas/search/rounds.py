@@ -28,6 +28,7 @@ class RoundFacts:
         decoded: Sequences decoded.
         valid: Of these, cells.
         novel: Of these, networks that were new.
+        relabelled: Of the valid ones that were not new, how many the paper would have taken: their tokens were.
         neighbours: Candidates that are neighbours of the best networks instead.
         fallbacks: Candidates that are random positives.
         seconds: Of training and proposal; of the proposal alone in a round that was resumed.
@@ -42,6 +43,7 @@ class RoundFacts:
     decoded: int
     valid: int
     novel: int
+    relabelled: int
     neighbours: int
     fallbacks: int
     seconds: float
@@ -76,6 +78,7 @@ def facts_of(made: Round, records: Sequence[Record]) -> RoundFacts:
         decoded=proposal.decoded,
         valid=valid,
         novel=len(proposal.candidates) - proposal.neighbours - proposal.fallbacks,
+        relabelled=proposal.relabelled,
         neighbours=proposal.neighbours,
         fallbacks=proposal.fallbacks,
         seconds=made.seconds,
@@ -94,6 +97,7 @@ def round_metrics(rounds: Sequence[RoundFacts]) -> dict[str, float]:
         "controller/novelty": [one.novel / one.valid for one in rounds if one.valid],
         "controller/predictor_error": [one.error for one in rounds],
         "controller/reconstruction": [one.reconstruction for one in rounds],
+        "controller/relabelled": [float(one.relabelled) for one in rounds],
         "controller/neighbours": [float(one.neighbours) for one in rounds],
         "controller/fallbacks": [float(one.fallbacks) for one in rounds],
     }

@@ -203,7 +203,7 @@ def test_nao_tells_its_rounds_and_keeps_its_controller(place, search, tmp_path):
     queries, rounds = frame(place, run, "queries"), frame(place, run, "rounds")
     assert list(rounds) == [
         "seed", "round", "pool", "error", "reconstruction", "rank_correlation", "held_out_rank_correlation", "decoded",
-        "valid", "novel", "neighbours", "fallbacks", "seconds",
+        "valid", "novel", "relabelled", "neighbours", "fallbacks", "seconds",
     ]  # fmt: skip
     for seed in (0, 1):
         mine, asked = rounds[rounds["seed"] == seed], queries[queries["seed"] == seed]
@@ -211,7 +211,7 @@ def test_nao_tells_its_rounds_and_keeps_its_controller(place, search, tmp_path):
         assert (asked["round"] == 0).sum() == 6
         assert mine["pool"].tolist() == [(asked["round"] < number).sum() for number in mine["round"]]
     for name, column in {"rank_correlation": "rank_correlation", "predictor_error": "error",
-                         "reconstruction": "reconstruction", "neighbours": "neighbours",
+                         "reconstruction": "reconstruction", "relabelled": "relabelled", "neighbours": "neighbours",
                          "fallbacks": "fallbacks"}.items():  # fmt: skip
         means = rounds.groupby("round")[column].mean()
         steps, values = zip(*place.curve(run, f"controller/{name}"), strict=True)

@@ -30,7 +30,8 @@ NAN = float("nan")
 def a_round(number, **facts):
     defaults = {
         "pool": 20, "error": 0.1, "reconstruction": 0.2, "rank_correlation": 0.5, "held_out_rank_correlation": 0.25,
-        "decoded": 40, "valid": 30, "novel": 6, "neighbours": 2, "fallbacks": 0, "seconds": 1.0,
+        "decoded": 40, "valid": 30, "novel": 6, "relabelled": 1, "neighbours": 2, "fallbacks": 0,
+        "seconds": 1.0,
     }  # fmt: skip
     return RoundFacts(round=number, **{**defaults, **facts})
 
@@ -97,6 +98,7 @@ def test_rounds_are_averaged_over_the_seeds_that_have_them():
         "controller/rank_correlation": 0.5,
         "controller/predictor_error": 0.1,
         "controller/reconstruction": 0.2,
+        "controller/relabelled": 1.0,
         "controller/neighbours": 2.0,
         "controller/fallbacks": 0.0,
     }
@@ -119,7 +121,7 @@ def test_tables_have_the_columns_that_reports_read(results, tmp_path):
     rounds = pd.read_parquet(tmp_path / "rounds.parquet")
     assert list(rounds) == [
         "seed", "round", "pool", "error", "reconstruction", "rank_correlation", "held_out_rank_correlation", "decoded",
-        "valid", "novel", "neighbours", "fallbacks", "seconds",
+        "valid", "novel", "relabelled", "neighbours", "fallbacks", "seconds",
     ]  # fmt: skip
     assert [str(rounds[name].dtype) for name in ("round", "pool", "decoded", "fallbacks")] == ["int64"] * 4
     assert rounds["novel"].tolist() == [6, 3, 6, 4, 6, 5]
