@@ -23,7 +23,7 @@ class EvolutionSettings:
             sample size).
 
     The defaults are what did best on NAS-Bench-201, CIFAR-100, at 100 queries (of populations 10 to 50 and
-    tournaments 3 to 20; benchmarks/nasbench201_samplers.py --choose).
+    tournaments 3 to 20; docs/results/controller.md).
 
     Raises:
         ConfigError: If a value is out of range.
