@@ -26,7 +26,7 @@ from dermonas.search.pruning import make_pruner
 from dermonas.search.report import write_report
 from dermonas.search.rounds import facts_of, round_metrics
 from dermonas.search.samplers.nao import NaoSampler
-from dermonas.search.study import UID, opened, without_password
+from dermonas.search.study import UID, file_name, opened, without_password
 from dermonas.search.trials import event_of
 from dermonas.seeding import numpy_generator
 from dermonas.tracking.lookup import INPUTS, inputs_digest
@@ -120,7 +120,7 @@ def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[st
             tournament=config.tournament,
             nao=None if found is None else nao_settings(config),
             controller=None if found is None else found.controller,
-            folder=ROUNDS / name,
+            folder=ROUNDS / file_name(name),
             zero_start=config.zero_start,
         )
         assert config.pruner is not None

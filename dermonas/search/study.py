@@ -97,11 +97,15 @@ def opened(
         yield study
 
 
+def file_name(study: str) -> str:
+    """Return a study's name as part of a file's name, or as a folder's: no separators, no dots alone."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in study).replace("..", "__").strip(".") or "_"
+
+
 def _enter_lock(stack: contextlib.ExitStack, file: Path, url: str, name: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-        stack.enter_context(FileLock(file.with_name(f".{file.name}.{safe}.lock"), timeout=0))
+        stack.enter_context(FileLock(file.with_name(f".{file.name}.{file_name(name)}.lock"), timeout=0))
     except Timeout as error:
         raise StudyBusy(_busy(name, _recorded_owner(url, name))) from error
     except OSError as error:

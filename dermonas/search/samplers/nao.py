@@ -86,7 +86,9 @@ class NaoSampler(DomainSampler):
     round left it, on every cell evaluated so far, and the trials after it propose its candidates, each once. The
     rounds are a function of the history: the one that begins at trial n has learned from the trials before n. They
     are kept, and made again from where another history differs. A trial that failed, or still runs, is no part of a
-    pool, and its cell is not proposed again. A pruned one is part of it with target 0.
+    pool, and a round's cell is not proposed again. A pruned one is part of it with target 0. With parallel workers a
+    late result makes anew the round that should have learned from it, and a trial after that may repeat one that
+    still runs.
 
     Args:
         domain: The searched space.

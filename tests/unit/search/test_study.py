@@ -16,7 +16,7 @@ import pytest
 from dermonas.errors import ConfigError, StorageError, StudyBusy, StudyMismatch
 from dermonas.search.config import SearchConfig, deviations, identity, study_name
 from dermonas.search.owner import GRACE_SECONDS, alive, is_me, me
-from dermonas.search.study import database_file, storage_errors, without_password
+from dermonas.search.study import database_file, file_name, storage_errors, without_password
 
 
 def test_a_shown_url_has_no_password():
@@ -150,6 +150,13 @@ def test_the_default_study_name_tells_recipe_data_nodes_sampler_and_seed():
     config = replace(CONFIG, nodes=4, sampler="random", seed=7)
     assert study_name(config, "isic2019", "0123456789abcdef") == "isic2019-01234567-n4-random-s7"
     assert study_name(replace(config, study="mine"), "isic2019", "0123456789abcdef") == "mine"
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "..", "a b", "plain-1_2.3", ""])
+def test_a_studys_files_stay_in_their_folder(name, tmp_path):
+    place = (tmp_path / file_name(name)).resolve()
+    assert place.parent == tmp_path.resolve()
+    assert file_name("plain-1_2.3") == "plain-1_2.3"
 
 
 def test_an_evolutions_numbers_are_part_of_its_study_alone():
