@@ -51,8 +51,8 @@ class ControllerSearchConfig(NaoKeys):
         tournament: Of how many draws from the population the best is the parent.
         noise: Of NAS-Bench-101, whose graphs were trained three times: "draw" answers a query with one of the
             repeats, drawn once a graph and seed, "first" with the first.
-        nao_target: Accuracies that the predictor learns as 0 and 1: "pool" (from the initial pool: its worst, and its
-            best plus its range), "paper" (.8 and 1), or two numbers, as "0.5,0.9".
+        nao_target: Accuracies that the predictor learns as 0 and 1: "pool" (from the initial pool: its median, and as
+            far above its best), "paper" (.8 and 1), or two numbers, as "0.5,0.9".
         out: Where seeds are kept until the run is over, and after.
         device: Where nao's controller is trained, "cpu" or "cuda".
         threads: CPU threads; 0 is torch's default.

@@ -44,12 +44,17 @@ class Target:
 
     @classmethod
     def of_losses(cls, pool: Sequence[float]) -> Target:
-        """Return the target for an initial pool of losses: worst its largest, best its smallest less its range.
+        """Return the target for an initial pool of losses: worst their median, best as far below their smallest.
+
+        What is no better than the median is 0, as what is below accuracy .8 is in the paper: a few failures in the
+        pool would else leave the good ones hardly apart. Where the median is the smallest, worst is the largest.
 
         Raises:
             ConfigError: If all are equal.
         """
-        return cls(max(pool), 2 * min(pool) - max(pool))
+        lowest, middle = min(pool), float(np.median(pool))
+        worst = middle if middle > lowest else max(pool)
+        return cls(worst, 2 * lowest - worst)
 
     def __call__(self, scores: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the targets, in [0, 1]."""

@@ -64,8 +64,10 @@ def pool_of(language: Language, count: int = 40):
 def test_targets_are_those_of_the_paper_and_turn_losses_round():
     accuracies = np.array([0.7, 0.8, 0.9, 0.95, 1.0])
     np.testing.assert_allclose(Target(0.8, 1.0)(accuracies), np.maximum(accuracies - 0.8, 0) * 5, atol=1e-6)
-    target = Target.of_losses([5.0, 4.0, 4.5])
-    np.testing.assert_allclose(target([5.0, 4.0, 3.0, 2.0, 6.0]), [0.0, 0.5, 1.0, 1.0, 0.0])
+    target = Target.of_losses([90.0, 4.0, 5.0])  # a failure moves nothing
+    np.testing.assert_allclose(target([5.0, 4.0, 3.0, 2.0, 6.0, 4.5]), [0.0, 0.5, 1.0, 1.0, 0.0, 0.25])
+    # Most of the pool is equal, and the best: the worst is then the largest.
+    np.testing.assert_allclose(Target.of_losses([4.0, 4.0, 5.0])([4.0, 5.0, 4.5]), [0.5, 0.0, 0.25])
     with pytest.raises(ConfigError, match="no range"):
         Target.of_losses([4.0, 4.0])
 

@@ -48,7 +48,8 @@ def by_hand(domain, how, score, rounds):
     controller, language = controller_for(domain), language_of(domain)
     thetas = priors(domain, how.initial)
     losses = [score(domain.canonical(theta)) for theta in thetas]
-    worst, best = max(losses), min(losses) - (max(losses) - min(losses))
+    worst = float(np.median(losses))
+    best = min(losses) - (worst - min(losses))
     for number in range(rounds):
         cells = np.array([across(domain, theta) for theta in thetas])
         tokens = language.encode(cells)

@@ -97,8 +97,8 @@ def test_pruned_trials_are_learned_as_worthless_and_are_no_seeds(spied):
     learned = by_cell(*spied["train_on_pool"][-1][1:3])
     assert len(learned) == len(records) == sampler.rounds[1].pool
     for r in records:
-        # Of 0 to 5 in the initial pool: 0 at 5 and worse, 1 at -5.
-        expected = 0.0 if r.state == "pruned" else max(0.0, (5 - r.value) / 10)
+        # Of 0 to 5 in the initial pool: 0 at their median 2.5 and worse, 1 at -2.5.
+        expected = 0.0 if r.state == "pruned" else max(0.0, (2.5 - r.value) / 5)
         assert learned[encoded(r.theta)] == pytest.approx(expected)
     seeds = [tuple(theta) for theta in spied["propose"][-1][2].tolist()]
     order = sorted((r for r in records if r.state == "complete"), key=lambda r: r.value)
@@ -128,7 +128,7 @@ def test_a_network_that_was_pruned_first_counts_as_complete(spied):
     pools = [by_cell(*call[1:3]) for call in spied["train_on_pool"][-2:]]
     scores = [r.value for r in records]
     for r in records:
-        expected = (max(scores) - r.value) / (2 * (max(scores) - min(scores)))
+        expected = max(0.0, (np.median(scores) - r.value) / (2 * (np.median(scores) - min(scores))))
         assert [pool[encoded(r.theta)] for pool in pools] == [pytest.approx(expected)] * 2
 
 
