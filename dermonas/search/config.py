@@ -110,6 +110,11 @@ class SearchConfig(ContrastiveSettings, NaoKeys):
 
             language_of(space)
             nao_settings(self)
+            if self.trials <= self.nao_initial:
+                raise ConfigError(
+                    f"trials is {self.trials}, no more than nao_initial ({self.nao_initial}): nao would draw at random "
+                    "and never learn; use more trials or a smaller nao_initial"
+                )
 
 
 # Functions and not methods: jsonargparse makes a subcommand of every public member of a class.

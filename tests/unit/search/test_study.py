@@ -117,7 +117,7 @@ def test_what_changes_a_score_or_proposal_is_identity(bound):
 
 @pytest.mark.parametrize("bound", [{"nao_count": 3}, {"nao_epochs": 7}, {"nao_constrained": True}])
 def test_what_nao_is_set_to_is_identity_for_nao_alone(bound):
-    nao = replace(CONFIG, sampler="nao")
+    nao = replace(CONFIG, sampler="nao", trials=21)
     assert identity(replace(nao, **bound), "d", "cpu", "a") != identity(nao, "d", "cpu", "a")
     assert identity(nao, "d", "cpu", "a") != identity(nao, "d", "cpu", "b")
     # How its controller was named is nothing to a study; which one it is, is.
@@ -132,11 +132,12 @@ def test_what_nao_is_set_to_is_identity_for_nao_alone(bound):
         ({"nao_learning_rate": 0.0}, "nao_learning_rate: 0.0 is not possible"),
         ({"nao_initial": 1}, "nao_initial is 1: use 2 or more"),
         ({"encoding": "all"}, "no controller speaks of"),
+        ({"trials": 20}, r"trials is 20, no more than nao_initial \(20\)"),
     ],
 )
 def test_what_nao_cannot_do_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        replace(CONFIG, **{"sampler": "nao", **changes})
+        replace(CONFIG, **{"sampler": "nao", "trials": 21, **changes})
     with pytest.raises(ConfigError, match="which tpe does not read"):
         replace(CONFIG, controller="x.pt")
 
