@@ -115,5 +115,5 @@ def test_every_entry_point_declares_its_recipe_alone_and_is_a_stage():
         assert default["type"] == "string"
         assert (ROOT / default["default"]).is_file()
         module = re.fullmatch(r"python -m pipelines\.(\w+) --config \{config\}", point["command"]).group(1)
-        assert module == ("search" if name == "main" else name)
+        assert module == ("search" if name == "main" else name.replace("-", "_"))
         assert (ROOT / "pipelines" / f"{module}.py").is_file()
