@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dermonas.comparison.canvas import COLOURS
@@ -75,9 +76,13 @@ def project(embeddings: NDArray[np.float32], seed: int) -> Floats:
         random_state=seed,
         n_jobs=1,  # a seed takes one; else it says so on standard error
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # hints on disconnected points and spectral starts, not for our readers
-        return np.asarray(layout.fit_transform(embeddings), np.float64)
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # hints on disconnected points and spectral starts, not for our readers
+            return np.asarray(layout.fit_transform(embeddings), np.float64)
+    finally:
+        torch.set_num_threads(threads)  # numba sets OpenMP's number for the whole process, and torch's sums with it
 
 
 def embeddings_figure(found: Sequence[Panel], domain: str) -> Figure:

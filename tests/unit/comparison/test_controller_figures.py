@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from controlled import CELLS, NB101, controller, history, known, material, search
 from matplotlib.colors import to_hex
 from scipy.stats import spearmanr
@@ -39,8 +40,16 @@ SETTINGS = ReportSettings(
 
 @pytest.fixture(scope="module")
 def made():
-    """A whole report, UMAP included: ten seconds of its compiling, once."""
-    return report.make(material(), SETTINGS)
+    """A whole report, UMAP included: ten seconds of its compiling, once.
+
+    Numba, when UMAP first runs, would leave torch every core's threads, and its sums would go another way.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    whole = report.make(material(), SETTINGS)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+    return whole
 
 
 def lines(figure, axes=0):
