@@ -22,6 +22,7 @@ from dermonas.controller.anchors import TABLES, anchors_of, language_named
 from dermonas.controller.language import Language
 from dermonas.controller.storage import load_controller
 from dermonas.errors import ConfigError, DataError, StorageError
+from dermonas.search.nao_config import CONTROLLED
 from dermonas.tracking.lookup import INPUTS, by_id, inputs_digest, runs_with, supersede
 from dermonas.tracking.runs import STAGE, connected, download, experiment_id, tracked
 from pipelines.command import command
@@ -161,7 +162,7 @@ def _pretraining(run: MlflowRun, language: Language, folder: Path) -> Pretrainin
 
 def _searched(run: MlflowRun, language: Language, folder: Path) -> list[Searched]:
     """Return the controller after a search by nao, if the run holds it."""
-    if run.data.params.get("sampler") != "nao":
+    if run.data.params.get("sampler") != CONTROLLED:
         return []
     try:
         path = download(run.info.run_id, SEARCHED, folder)

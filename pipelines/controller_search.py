@@ -16,7 +16,7 @@ import yaml
 from mlflow.entities import Metric
 
 from dermonas.search import samplers
-from dermonas.search.nao_config import nao_settings
+from dermonas.search.nao_config import CONTROLLED, nao_settings
 from dermonas.search.samplers.base import DomainSampler
 from dermonas.search.tabular_benchmark import Benchmark, read_benchmark
 from dermonas.search.tabular_report import best_so_far, curves, finals, round_curves, write_regret, write_tables
@@ -51,7 +51,7 @@ def run(config: ControllerSearchConfig, recipe: Recipe, *, adopt: bool = True) -
     device = device_named(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    found = controller_of(config.controller, benchmark.space, recipe) if config.sampler == "nao" else None
+    found = controller_of(config.controller, benchmark.space, recipe) if config.sampler == CONTROLLED else None
     if found is not None:
         found.controller.to(device)
     arm = config.arm or _arm(config, found)
@@ -152,7 +152,7 @@ def _report(
         for path in [*write_tables(results, Path(scratch)), *write_regret(regret, title, Path(scratch))]:
             tracker.artifact(path)
         searched = folder / f"seed-{config.first_seed:04d}.pt"
-        if config.sampler == "nao" and searched.is_file():
+        if config.sampler == CONTROLLED and searched.is_file():
             tracker.artifact(Path(shutil.copy(searched, Path(scratch) / SEARCHED)))
 
 

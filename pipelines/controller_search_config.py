@@ -91,9 +91,9 @@ class ControllerSearchConfig(NaoKeys):
             raise ConfigError(f"dataset: {self.dataset!r} is not possible with nasbench101; give cifar10")
         if self.domain == "nasbench201" and self.noise != "draw":
             raise ConfigError(f"noise: {self.noise!r} is not possible with nasbench201, which has no repeats; leave it")
-        if self.sampler != "nao" and self.controller:
+        if self.sampler != CONTROLLED and self.controller:
             raise ConfigError(f"controller: {self.controller!r} is not possible with {self.sampler}; leave it empty")
-        if self.sampler == "nao" and self.queries <= self.nao_initial:
+        if self.sampler == CONTROLLED and self.queries <= self.nao_initial:
             raise ConfigError(
                 f"queries: {self.queries} is not possible; give more than nao_initial ({self.nao_initial})"
             )

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from dermonas.comparison.canvas import embedded, image
 from dermonas.comparison.compare import Comparison
 from dermonas.comparison.figures import COSTS, cost_figure, labels_figure
+from dermonas.comparison.files import write_files
 from dermonas.comparison.page import page
 from dermonas.comparison.tables import to_csv, to_json
 from dermonas.comparison.wording import resampled
-from dermonas.errors import DataError, StorageError
+from dermonas.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,11 +58,7 @@ def write(
             files[f"{name}.{kind}"] = image(figure, kind)
         shown[heading] = embedded(figure, f"figure{place}", escape(f"{heading}. {caption}")), caption
     files[PAGE] = page(comparison, shown, grid=grid, deviations=deviations or {}).encode()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return [_write(folder / name, content) for name, content in files.items()]
-    except OSError as error:
-        raise StorageError(f"comparison in {folder}: {error.strerror or error}; free space or name another") from error
+    return write_files(files, folder, "comparison")
 
 
 def _figures(comparison: Comparison) -> dict[str, tuple[str, Figure, str]]:
@@ -84,13 +81,3 @@ def _figures(comparison: Comparison) -> dict[str, tuple[str, Figure, str]]:
         text = f"{bars} Each number is one model; points of one share stand a little apart so that bars can be seen."
         found["accuracy-labels"] = ("Accuracy against the share of labels", lines, text + synthetic)
     return found
-
-
-def _write(path: Path, content: bytes) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from dermonas.errors import StorageError
 from dermonas.explain.figures import save
+from dermonas.metrics.seeds import half_width, leader
 from dermonas.search.rounds import RoundFacts, round_metrics
 from dermonas.search.tabular_benchmark import Benchmark
 from dermonas.search.tabular_seed import SeedResult
@@ -39,11 +39,8 @@ def best_so_far(results: Sequence[SeedResult]) -> tuple[Floats, Floats]:
     """
     validation = np.array([[query.validation for query in one.queries] for one in results])
     test = np.array([[query.test for query in one.queries] for one in results])
-    best = np.maximum.accumulate(validation, axis=1)
-    # A query is where the best was first seen if it is above all before it.
-    rises = np.diff(best, axis=1, prepend=-np.inf) > 0
-    where = np.maximum.accumulate(np.where(rises, np.arange(best.shape[1]), 0), axis=1)
-    return best, np.take_along_axis(test, where, axis=1)
+    places = leader(validation)
+    return np.take_along_axis(validation, places, axis=1), np.take_along_axis(test, places, axis=1)
 
 
 def curves(results: Sequence[SeedResult], benchmark: Benchmark) -> dict[str, Floats]:
@@ -122,10 +119,8 @@ def band(values: Floats) -> tuple[Floats, Floats]:
     Args:
         values: (seeds, ...).
     """
-    count = len(values)
-    if count < 2:
-        return values.mean(axis=0), np.full(values.shape[1:], np.nan)
-    return values.mean(axis=0), student.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count)
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+    return values.mean(axis=0), half_width(spread, len(values))
 
 
 def write_regret(regret: Floats, title: str, folder: Path) -> list[Path]:

@@ -11,8 +11,9 @@ import numpy as np
 
 from dermonas.comparison.canvas import COLOURS
 from dermonas.comparison.controller.known import Known
-from dermonas.comparison.controller.searches import Floats, Search, found, half_width, moving_average, over_seeds
+from dermonas.comparison.controller.searches import Floats, Search, found, moving_average, over_seeds
 from dermonas.comparison.controller.style import label, legend_beside, line, panels
+from dermonas.metrics.seeds import half_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

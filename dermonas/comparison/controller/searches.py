@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from dermonas.comparison.controller.known import Known
 from dermonas.errors import DataError
+from dermonas.metrics.seeds import half_width, leader
 
 Floats = NDArray[np.float64]
 
@@ -86,16 +86,9 @@ def read_search(path: Path, arm: str, run_id: str) -> Search:
     return Search(arm, run_id, seeds)
 
 
-def leader(answers: Answers) -> NDArray[np.int64]:
-    """Return for each query the place of the best by validation so far, from 0; of equals the first."""
-    best = np.maximum.accumulate(answers.validation)
-    rises = np.r_[True, best[1:] > best[:-1]]
-    return np.asarray(np.maximum.accumulate(np.where(rises, np.arange(len(best)), 0)))
-
-
 def found(answers: Answers) -> Floats:
     """Return the test accuracy of the best by validation after each query."""
-    return answers.test[leader(answers)]
+    return answers.test[leader(answers.validation)]
 
 
 def over_seeds(curves: Sequence[Floats]) -> tuple[Floats, Floats, NDArray[np.int64]]:
@@ -124,13 +117,6 @@ def moving_average(values: Floats, window: int) -> Floats:
     return np.asarray((sums[window:] - sums[:-window]) / window)
 
 
-def half_width(spread: Floats | float, count: NDArray[np.int64] | int) -> Floats:
-    """Return half the width of the 95 % interval of a mean by Student's t; NaN of fewer than two."""
-    many = np.maximum(count, 2)
-    half = student.ppf((1 + _LEVEL) / 2, many - 1) * np.asarray(spread) / np.sqrt(many)
-    return np.where(np.asarray(count) > 1, half, np.nan)
-
-
 class Cell(NamedTuple):
     """Mean and standard deviation (n - 1) over seeds; the latter NaN of one seed."""
 
@@ -149,7 +135,7 @@ def table_row(search: Search, known: Known | None) -> dict[str, Cell]:
     """
     values: dict[str, list[float]] = {name: [] for name in ("queries", "test_acc", "sd", "regret", "rank")}
     for answers in search.seeds.values():
-        place = int(leader(answers)[-1])
+        place = int(leader(answers.validation)[-1])
         accuracy = float(answers.test[place])
         values["queries"].append(place + 1)
         values["test_acc"].append(100 * accuracy)

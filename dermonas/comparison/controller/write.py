@@ -8,7 +8,7 @@ from dermonas.comparison.canvas import image
 from dermonas.comparison.controller.material import Report
 from dermonas.comparison.controller.page import markdown, page
 from dermonas.comparison.controller.tables import comparison_csv, locality_json, table1_csv
-from dermonas.errors import StorageError
+from dermonas.comparison.files import write_files
 
 PAGE = "report.html"
 """The page; it needs none of the other files."""
@@ -29,18 +29,4 @@ def write(report: Report, folder: Path) -> list[Path]:
     if report.similarities:
         files["locality.json"] = locality_json(report).encode()
     files |= {"report.md": markdown(report, list(drawn)).encode(), PAGE: page(report, drawn).encode()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return [_write(folder / name, content) for name, content in files.items()]
-    except OSError as error:
-        raise StorageError(f"report in {folder}: {error.strerror or error}; free space or name another") from error
-
-
-def _write(path: Path, content: bytes) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return write_files(files, folder, "report")

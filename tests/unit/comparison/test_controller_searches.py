@@ -15,8 +15,6 @@ from dermonas.comparison.controller.searches import (
     Answers,
     Search,
     found,
-    half_width,
-    leader,
     moving_average,
     over_seeds,
     read_search,
@@ -27,6 +25,7 @@ from dermonas.controller.nasbench101 import NasBench101Language
 from dermonas.data.benchmarks.nasbench101 import NasBench101Table
 from dermonas.data.benchmarks.nasbench201 import NasBench201Table
 from dermonas.errors import ConfigError, DataError
+from dermonas.metrics.seeds import half_width, leader
 from dermonas.space.nasbench201 import NasBench201Space
 
 
@@ -36,11 +35,11 @@ def answers(validation, test):
 
 def test_the_best_by_validation_is_the_first_of_equals():
     one = answers([0.5, 0.7, 0.7, 0.6, 0.8], [0.9, 0.4, 0.6, 0.7, 0.5])
-    assert leader(one).tolist() == [0, 1, 1, 1, 4]
+    assert leader(one.validation).tolist() == [0, 1, 1, 1, 4]
     assert found(one).tolist() == [0.9, 0.4, 0.4, 0.4, 0.5]
     rng = np.random.default_rng(0)
     many = answers(rng.integers(0, 9, 200) / 10, rng.random(200))
-    assert leader(many).tolist() == [int(np.argmax(many.validation[: q + 1])) for q in range(200)]
+    assert leader(many.validation).tolist() == [int(np.argmax(many.validation[: q + 1])) for q in range(200)]
 
 
 def test_a_moving_average_is_that_of_each_window():
