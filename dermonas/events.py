@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+AGAIN = "again"
+"""In the info of a trial that began: whether an attempt at it came before."""
+ELSEWHERE = "elsewhere"
+"""In the info of a trial that ended: whether this process was not the one that worked on it."""
+
 
 @dataclass(frozen=True)
 class TrialEvent:
@@ -24,7 +29,7 @@ class TrialEvent:
         value: The score (lower is better) of a complete or duplicate trial.
         epochs: The score after each epoch so far.
         seconds: Wall time spent on it.
-        info: Further facts: genotype, theta, parameters, counts of the search so far.
+        info: Further facts: genotype, theta, parameters, counts of the search so far; `AGAIN`, `ELSEWHERE`.
     """
 
     number: int

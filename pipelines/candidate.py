@@ -16,7 +16,8 @@ from dermonas.evaluation.predict import flips
 from dermonas.serving.description import Description
 from dermonas.tracking.lookup import DIGEST, by_id, children, runs_with
 from dermonas.tracking.registry import validation_digest
-from dermonas.tracking.runs import STAGE, connected, experiment_id, store_errors
+from dermonas.tracking.runs import STAGE, experiment_id
+from dermonas.tracking.store import connected, store_errors
 from dermonas.tracking.training import MODEL
 from dermonas.training.config import LATEST
 from dermonas.training.record import ModelRecord

@@ -21,14 +21,7 @@ def command(stage: str, work: Callable[[Sequence[str]], None]) -> int:
     0 done; 1 an error, told in one line; 2 a wrong configuration, told in one line; 130 interrupted
     (Ctrl-C or SIGTERM).
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    for name in ("alembic", "mlflow", "optuna", "matplotlib", "PIL"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Prints a traceback of each refused write, which `store_errors` tells in one line.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git still works
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it counts to 1 of 1
-    signal.signal(signal.SIGTERM, _interrupt)
+    quiet()
     try:
         work(sys.argv[1:])
     except DermonasError as error:
@@ -40,6 +33,18 @@ def command(stage: str, work: Callable[[Sequence[str]], None]) -> int:
         print("interrupted: nothing finished is lost; the same command goes on", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def quiet() -> None:
+    """Log to standard error what is ours, have SIGTERM interrupt as Ctrl-C does, and keep libraries quiet."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for name in ("alembic", "mlflow", "optuna", "matplotlib", "PIL"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Prints a traceback of each refused write, which `store_errors` tells in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git still works
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it counts to 1 of 1
+    signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

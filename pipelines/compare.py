@@ -31,7 +31,8 @@ from dermonas.tracking.lookup import (
     runs_with,
     supersede,
 )
-from dermonas.tracking.runs import PARENT, STAGE, connected, download, experiment_id, tracked
+from dermonas.tracking.runs import PARENT, STAGE, download, experiment_id, tracked
+from dermonas.tracking.store import connected
 from pipelines.command import command
 from pipelines.compare_config import ALL, CompareConfig
 from pipelines.explain import GRID

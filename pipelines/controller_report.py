@@ -24,7 +24,8 @@ from dermonas.controller.storage import load_controller
 from dermonas.errors import ConfigError, DataError, StorageError
 from dermonas.search.nao_config import CONTROLLED
 from dermonas.tracking.lookup import INPUTS, by_id, inputs_digest, runs_with, supersede
-from dermonas.tracking.runs import STAGE, connected, download, experiment_id, tracked
+from dermonas.tracking.runs import STAGE, download, experiment_id, tracked
+from dermonas.tracking.store import connected
 from pipelines.command import command
 from pipelines.controller_pretrain import CONTROLLER, HISTORY, KIND
 from pipelines.controller_report_config import ALL, ControllerReportConfig

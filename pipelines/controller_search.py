@@ -22,7 +22,8 @@ from dermonas.search.tabular_benchmark import Benchmark, read_benchmark
 from dermonas.search.tabular_report import best_so_far, curves, finals, round_curves, write_regret, write_tables
 from dermonas.search.tabular_seed import SeedResult, search_seed
 from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, inputs_digest, reusable, supersede
-from dermonas.tracking.runs import STAGE, Run, launched, store_errors, tracked
+from dermonas.tracking.runs import STAGE, Run, launched, tracked
+from dermonas.tracking.store import store_errors
 from pipelines.command import command
 from pipelines.controller_pretrain import KIND
 from pipelines.controller_search_config import ControllerSearchConfig, depends_on, deviations, target_of

@@ -29,7 +29,8 @@ from dermonas.tracking import registry
 from dermonas.tracking.card import Facts, card
 from dermonas.tracking.champion import Decision, check_same_split, decide, unopposed
 from dermonas.tracking.lookup import DIGEST, INPUTS
-from dermonas.tracking.runs import Run, download, store_errors, tracked
+from dermonas.tracking.runs import Run, download, tracked
+from dermonas.tracking.store import store_errors
 from dermonas.training.record import load_model
 from pipelines.candidate import Validation, chosen, description_of, other_data
 from pipelines.command import command

@@ -7,73 +7,28 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-import yaml
-
-from dermonas.data.cache import decoded_cache
-from dermonas.data.config import PrepareConfig, output_folder
-from dermonas.data.manifest import Manifest, read_manifest
-from dermonas.data.views import cached_resolution
-from dermonas.errors import DataError
-from dermonas.events import Fanout
+from dermonas.data.manifest import Manifest
+from dermonas.events import Fanout, Observer
 from dermonas.objective.contrastive import ContrastiveObjective, chance
-from dermonas.search import samplers
-from dermonas.search.config import SearchConfig, deviations, identity, space_of, study_name
-from dermonas.search.loop import Search, SearchResult
-from dermonas.search.nao_config import CONTROLLED, nao_settings
-from dermonas.search.pruning import make_pruner
+from dermonas.search.config import SearchConfig, identity, space_of
+from dermonas.search.ledger import Ledger
+from dermonas.search.loop import Search, SearchResult, result_of
+from dermonas.search.nao_config import CONTROLLED
 from dermonas.search.report import write_report
 from dermonas.search.rounds import facts_of, round_metrics
 from dermonas.search.samplers.nao import NaoSampler
-from dermonas.search.study import UID, file_name, opened, without_password
-from dermonas.search.trials import event_of
-from dermonas.seeding import numpy_generator
+from dermonas.search.study import Study
 from dermonas.tracking.lookup import INPUTS, inputs_digest
-from dermonas.tracking.runs import Run, tracked
-from dermonas.tracking.search import GENOTYPE, SearchTracker
-from pipelines import prepare
+from dermonas.tracking.runs import tracked
+from dermonas.tracking.search import GENOTYPE
+from pipelines import workers
 from pipelines.command import command
-from pipelines.controllers import Found, controller_of, identity_of
+from pipelines.controllers import identity_of
+from pipelines.crew import Crew
 from pipelines.models import device_named
 from pipelines.progress import SearchProgress
-from pipelines.recipe import STAGES, Recipe, parse, plain, read_config
-
-ROUNDS = Path("outputs/nao")
-"""Where nao keeps the controller after each round, a folder a study."""
-
-
-def prepared(config: SearchConfig, recipe: Recipe) -> tuple[Manifest, Path]:
-    """Return the prepared data set, preparing it first (as a run of its own) when its folder is missing.
-
-    Raises:
-        DataError: The folder holds something else than a prepared data set.
-    """
-    stage = {**recipe.stages["prepare"]}
-    if config.data is not None:
-        stage["out"] = str(config.data)
-    folder = config.data
-    if folder is None or not folder.exists() or not any(folder.iterdir()):
-        settings: PrepareConfig = parse(STAGES["prepare"], stage, [], "prepare")
-        folder = output_folder(settings)
-        if not (folder / "manifest.json").exists():
-            print(f"{folder} is not prepared yet: preparing it from {recipe.path} first", file=sys.stderr)
-            return prepare.run(settings, adopt=False), folder
-    elif not (folder / "manifest.json").exists():
-        raise DataError(
-            f"{folder} holds files but no manifest.json; give the folder that prepare wrote, or run "
-            f"`python -m pipelines.prepare --source folder --root {folder} --out NEW_FOLDER` first"
-        )
-    return read_manifest(folder), folder
-
-
-def search_images(config: SearchConfig, manifest: Manifest, folder: Path) -> np.ndarray:
-    """Return the search set, uint8 (n, S, S, 3): a memory map, or `config.images` rows of it drawn by seed."""
-    images = decoded_cache(manifest, folder, cached_resolution(config.views, config.resolution), "search")
-    if config.images is None or config.images >= len(images):
-        return images
-    chosen = numpy_generator(config.seed, "search images").choice(len(images), config.images, replace=False)
-    return images[np.sort(chosen)]
+from pipelines.recipe import Recipe, read_config
+from pipelines.search_task import Task, describe, search_images, study_of, task_of
 
 
 def inputs_of(config: SearchConfig, recipe: Recipe, manifest: Manifest) -> str | None:
@@ -90,90 +45,89 @@ def _inputs(config: SearchConfig, manifest: Manifest, controller: str) -> str:
 
 
 def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[str, SearchResult]:
-    """Search as a tracked run; return its id and the result."""
-    manifest, folder = prepared(config, recipe)
-    device = device_named(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    space = space_of(config)
-    found = controller_of(config.controller, space, recipe) if config.sampler == CONTROLLED else None
-    controller = "" if found is None else found.identity
-    name = study_name(config, recipe.name, manifest.digest)
-    tags = {
-        "dermonas.dataset_digest": manifest.digest,
-        "dermonas.mode": config.mode,
-        "dermonas.synthetic": manifest.synthetic,
-    }
-    inputs = {INPUTS: _inputs(config, manifest, controller)}
-    with tracked(
-        f"dermonas/{manifest.dataset}", "search", f"search-{name}", {**tags, **inputs}, adopt=adopt
-    ) as tracker:
-        _describe(tracker, config, recipe, manifest, folder, found)
-        images = search_images(config, manifest, folder)
-        sampler = samplers.make(
-            config.sampler,
-            space,
-            config.seed,
-            config.mode,
-            config.tpe,
-            population=config.population,
-            tournament=config.tournament,
-            nao=None if found is None else nao_settings(config),
-            controller=None if found is None else found.controller,
-            folder=ROUNDS / file_name(name),
-            zero_start=config.zero_start,
-        )
-        assert config.pruner is not None
-        pruner = make_pruner(config.pruner, config.epochs)
-        identity_ = identity(config, manifest.digest, device.type, controller)
-        with opened(config.storage, name, identity_, sampler, pruner) as study:
-            observer = SearchTracker(tracker, name, study.user_attrs[UID], tags)
-            observer.adopt(event_of(trial, space) for trial in study.get_trials(deepcopy=False))
-            objective = ContrastiveObjective(images, config, device)
-            both = Fanout([observer, SearchProgress(config.epochs)])
-            guess = chance(objective.settings, len(images))
-            search = Search(
-                study,
-                space,
-                sampler,
-                objective,
-                trials=config.trials,
-                max_failures=config.max_failures,
-                observer=both,
-            )
-            result = search.run()
-            if isinstance(sampler, NaoSampler):
-                history = sampler.records(study)
-                for made in sampler.rounds_of(history):
-                    tracker.metrics(round_metrics([facts_of(made, history)]), made.first)
-            with tempfile.TemporaryDirectory() as scratch:
-                write_report(study, space, result, Path(scratch), both, guess)
-        both.finished(
-            "search",
-            {
-                "search/best_score": result.value,
-                **({} if guess is None else {"search/chance": guess}),
-                "search/images": len(images),
-                "search/device_seconds": search.device_seconds,
-                **{f"search/{kind}": count for kind, count in result.counts.items()},
-                **{f"search/seconds/{phase}": seconds for phase, seconds in result.seconds.items()},
-            },
-        )
-        tracker.tags({GENOTYPE: result.digest})
-    return tracker.id, result
+    """Search as a tracked run; return the id of the search's run and the result.
+
+    The run is this process's own, or that of the process which it joined.
+    """
+    task = task_of(config, recipe)
+    tags = {**task.tags, INPUTS: _inputs(config, task.manifest, task.controller)}
+    experiment, name = f"dermonas/{task.manifest.dataset}", f"search-{task.name}"
+    with tracked(experiment, "search", name, tags, adopt=adopt) as tracker:
+        describe(tracker, task)
+        images = len(search_images(config, task.manifest, task.folder))  # workers find them decoded
+        with study_of(task) as study, Crew(tracker, study, task) as crew:
+            progress = Fanout([crew, SearchProgress(config.epochs)])
+            if config.workers > 1:
+                result = _by_workers(task, study, crew, progress)
+            else:
+                result = search_of(task, study, progress, shared=not crew.leads).run()
+            if crew.must_report():
+                _report(task, study, crew, progress, result, images)
+        return crew.search_run, result
 
 
-def _describe(
-    tracker: Run, config: SearchConfig, recipe: Recipe, manifest: Manifest, folder: Path, found: Found | None
-) -> None:
-    """Log parameters, the whole configuration, deviations from the paper, and the data set."""
-    settings = {**plain(config), "storage": without_password(config.storage)}
-    if found is not None:
-        settings |= {"controller": found.run_id or config.controller, "controller_source": found.source}
-    tracker.params({**settings, "recipe": recipe.name})
-    tracker.document("config.yaml", yaml.safe_dump(settings))
-    tracker.document("deviations.json", deviations(config, manifest.dataset))
-    tracker.data(manifest, folder, "search")
+def search_of(task: Task, study: Study, observer: Observer, *, shared: bool) -> Search:
+    """Return one worker of a task.
+
+    Args:
+        task: The task.
+        study: Its study.
+        observer: Told of all trials.
+        shared: Whether another process writes the search's run, and reads this one's seconds from the study.
+    """
+    config = task.config
+    return Search(
+        study,
+        task.space,
+        task.sampler,
+        ContrastiveObjective(search_images(config, task.manifest, task.folder), config, task.device),
+        trials=config.trials,
+        max_failures=config.max_failures,
+        max_attempts=config.max_attempts,
+        observer=observer,
+        shared=shared,
+    )
+
+
+def _by_workers(task: Task, study: Study, crew: Crew, observer: Observer) -> SearchResult:
+    """Have processes of this one work on the study, and tell the observer what they do."""
+    ledger = Ledger(task.space)
+    ledger.read(study)
+    observer.started("search", task.config.trials, {**ledger.totals(), "study": study.study_name})
+
+    def look() -> None:
+        for event in ledger.read(study):
+            observer.trial(ledger.told(event))
+
+    workers.work(task, look)
+    look()
+    return result_of(study, task.space, ledger, {})
+
+
+def _report(task: Task, study: Study, crew: Crew, observer: Observer, result: SearchResult, images: int) -> None:
+    """Write the files and final figures of a search that is over, and end its run."""
+    tracker, sampler = crew.run, task.sampler
+    guess = chance(task.config, images)
+    if isinstance(sampler, NaoSampler):
+        history = sampler.records(study)
+        for made in sampler.rounds_of(history):
+            tracker.metrics(round_metrics([facts_of(made, history)]), made.first)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_report(study, task.space, result, Path(scratch), observer, guess)
+    ledger = Ledger(task.space)
+    ledger.read(study)
+    observer.finished(
+        "search",
+        {
+            "search/best_score": result.value,
+            **({} if guess is None else {"search/chance": guess}),
+            "search/images": images,
+            "search/device_seconds": ledger.device_seconds,
+            **{f"search/{kind}": count for kind, count in result.counts.items()},
+            **{f"search/seconds/{phase}": seconds for phase, seconds in crew.seconds(result.seconds).items()},
+        },
+    )
+    tracker.tags({GENOTYPE: result.digest})
 
 
 def main(argv: Sequence[str]) -> None:

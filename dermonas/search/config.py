@@ -35,12 +35,23 @@ PAPER_BY_DATASET: dict[str, dict[str, Any]] = {
 }
 
 # These may change when a study goes on: they bound or place the work and do not change a score.
-_FREE = ("trials", "max_failures", "threads", "storage", "study", "data", "controller")
+_FREE = (
+    "trials", "max_failures", "max_attempts", "threads", "workers", "storage", "study", "data", "controller",
+)  # fmt: skip
 
 # Read by this sampler alone: to a study of another one they are nothing.
 _EVOLUTION = ("population", "tournament")
 
-_LEAST = {"trials": 1, "max_failures": 0, "threads": 0, "seed": 0, "population": 1, "tournament": 1}
+_LEAST = {
+    "trials": 1,
+    "max_failures": 0,
+    "max_attempts": 1,
+    "threads": 0,
+    "workers": 1,
+    "seed": 0,
+    "population": 1,
+    "tournament": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -63,9 +74,11 @@ class SearchConfig(ContrastiveSettings, NaoKeys):
         pruner: "none" or "median"; None is the mode's.
         zero_start: Whether trial 0 proposes the all-zero theta.
         max_failures: Failed trials that the study tolerates.
+        max_attempts: Attempts at a trial whose process dies (kill -9, out of memory); then it has failed.
         images: Use that many images of the search set, drawn by seed; None is all.
         device: "auto", "cpu" or "cuda".
-        threads: CPU threads; 0 is torch's default.
+        threads: CPU threads, of each worker; 0 is torch's default, and of several workers each one's share.
+        workers: Processes on this machine. More than one change no score, but what is known when a proposal is made.
     """
 
     data: Path | None = None
@@ -82,9 +95,11 @@ class SearchConfig(ContrastiveSettings, NaoKeys):
     pruner: Pruner | None = None
     zero_start: bool = False
     max_failures: int = 10
+    max_attempts: int = 3
     images: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
+    workers: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,10 +5,9 @@ Source: DESIGN 5. All that a restart needs is in the study; the loop itself keep
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,13 +16,16 @@ import optuna
 from optuna.trial import TrialState
 
 from dermonas.errors import DermonasError, SearchError, TooManyFailures
-from dermonas.events import Observer, TrialEvent
+from dermonas.events import AGAIN, Observer, TrialEvent
 from dermonas.objective.score import NotFinite, Objective, Score
-from dermonas.search.owner import me
-from dermonas.search.samplers.base import DomainSampler, proposal, stalled
-from dermonas.search.samplers.history import DUPLICATE, THETA
-from dermonas.search.study import ATTEMPTS, OWNER, RESULT, orphan
-from dermonas.search.trials import Reporter, event_of, theta_of
+from dermonas.search.claims import Claim, Claims, Turn
+from dermonas.search.leader import Seconds
+from dermonas.search.ledger import Ledger
+from dermonas.search.pulse import trial_pulse
+from dermonas.search.samplers.base import DomainSampler
+from dermonas.search.samplers.history import DUPLICATE
+from dermonas.search.study import RESULT
+from dermonas.search.trials import Reporter, TakenOver, event_of, theta_of
 from dermonas.space.darts import DartsSpace
 from dermonas.space.domain import Theta
 from dermonas.space.genotype import Genotype
@@ -32,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 # Far beyond the 50 duplicates after which the sampler is helped: the space must be searched through.
 _EXHAUSTED = 5000
+_POLL, _LONGEST_POLL = 0.1, 2.0  # seconds between two looks at the study while others are at its last trials
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,19 @@ class SearchResult:
 
 
 class Search:
-    """One process's work on a study.
+    """One worker's share of a study.
 
     Args:
         study: An opened study (see `study.opened`).
         space: The searched space.
         sampler: The study's sampler.
         objective: Scores a genotype.
-        trials: Distinct genotypes to evaluate over all resumptions.
+        trials: Distinct genotypes to evaluate over all resumptions, by all workers.
         max_failures: Failed trials that are tolerated in the study.
-        observer: Told of every trial and epoch. What it raises ends the search; the trial is then taken
-            up again by the next one.
+        max_attempts: Attempts at a trial whose workers die; one more is a failure.
+        observer: Told of every trial and epoch, and of the ends of other workers' trials. What it raises ends the
+            search; the trial is then taken up again by the next one.
+        shared: Keep this worker's seconds in the study, for the process that leads.
     """
 
     def __init__(
@@ -80,158 +85,158 @@ class Search:
         *,
         trials: int,
         max_failures: int,
+        max_attempts: int = 3,
         observer: Observer,
+        shared: bool = False,
     ) -> None:
-        self.study, self.space, self.sampler, self.objective = study, space, sampler, objective
+        self.study, self.space, self.objective = study, space, objective
         self.trials, self.max_failures, self.observer = trials, max_failures, observer
-        self.known: dict[str, float] = {}
-        self.counts: Counter[str] = Counter()
+        self.ledger = Ledger(space)
+        self.claims = Claims(
+            study, sampler, self.ledger, trials=trials, max_failures=max_failures, max_attempts=max_attempts
+        )
         self.seconds: dict[str, float] = dict.fromkeys(("propose", "score", "store", "observe"), 0.0)
-        self.device_seconds = 0.0
         self._in_a_row = 0
+        self._seconds = Seconds(study) if shared else None
+
+    @property
+    def device_seconds(self) -> float:
+        """Device time that the study's trials took, on all workers."""
+        return self.ledger.device_seconds
 
     def run(self) -> SearchResult:
-        """Search until `trials` distinct genotypes are evaluated.
+        """Search until `trials` distinct genotypes are evaluated, by this worker and others.
 
         Raises:
             TooManyFailures: More trials failed than `max_failures`.
             SearchError: No new genotype could be found.
         """
-        for trial in self.study.get_trials(deepcopy=False):
-            self._count(event_of(trial, self.space))
-        self.observer.started("search", self.trials, {**self.totals(), "study": self.study.study_name})
-        while self.counts["complete"] < self.trials or orphan(self.study) is not None:
-            self._check_failures()
-            self._one()
-        self._check_failures()
-        return self.result()
+        self.ledger.read(self.study)
+        self.observer.started("search", self.trials, {**self.ledger.totals(), "study": self.study.study_name})
+        pause = _POLL
+        while (turn := self._turn()).kind != "done":
+            if turn.claim is None:
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_POLL)
+                continue
+            pause = _POLL
+            if turn.kind == "evaluate":
+                self._in_a_row = 0
+                self._evaluate(turn.claim)
+            else:
+                self._duplicate(turn.claim, known=turn.kind == "duplicate")
+        return result_of(self.study, self.space, self.ledger, self.seconds)
 
-    def _check_failures(self) -> None:
-        if self.counts["failed"] > self.max_failures:
-            failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-            raise TooManyFailures(
-                f"{self.counts['failed']} trials failed, more than max_failures {self.max_failures}; "
-                f"the last: {failed[-1].user_attrs.get(RESULT, {}).get('error', 'unknown')}"
-            )
-
-    def totals(self) -> dict[str, int]:
-        """Return counts by kind; a pruned or failed trial is none of the distinct ones."""
-        names = (("distinct", "complete"), ("duplicate",) * 2, ("pruned",) * 2, ("failed",) * 2)
-        return {name: self.counts[kind] for name, kind in names}
-
-    def result(self) -> SearchResult:
-        """Return the best evaluated genotype of the study so far.
-
-        Raises:
-            SearchError: If no trial is complete.
-        """
-        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not complete:
-            raise SearchError(f"study {self.study.study_name!r} has no complete trial")
-        best = min(complete, key=lambda trial: (trial.value, trial.number))
-        theta = theta_of(best)
-        assert theta is not None
-        assert best.value is not None
-        genotype = self.space.genotype(theta)
-        return SearchResult(
-            genotype, genotype.digest, best.value, best.number, theta, self.totals(), dict(self.seconds)
-        )
-
-    def _one(self) -> None:
-        trial, theta = self._propose()
-        digest = self.space.digest(theta)
-        if digest in self.known:
-            self._tell_duplicate(trial, theta, digest)
-            return
-        self._in_a_row = 0
-        self._tell(TrialEvent(trial.number, "running", digest, info={"genotype": self.space.genotype(theta).to_dict()}))
-        self._evaluate(trial, theta, digest)
-
-    def _propose(self) -> tuple[optuna.Trial, Theta]:
-        """Take up an orphan under its own number and theta, or ask for a new trial."""
+    def _turn(self) -> Turn:
         start = time.perf_counter()
-        left = orphan(self.study)
-        if left is None:
-            trial = self.study.ask()
-            stored = None
-        else:
-            trial = optuna.Trial(self.study, left._trial_id)
-            stored = theta_of(left)
-            attempts = {**left.user_attrs.get(ATTEMPTS, {})}
-            attempts[str(len(attempts))] = [left.intermediate_values[k] for k in sorted(left.intermediate_values)]
-            trial.set_user_attr(ATTEMPTS, attempts)
-        trial.set_user_attr(OWNER, me())
-        theta = stored
-        if theta is None:  # the sampler proposes from (seed, number, history): the same as before a crash
-            theta = proposal(trial)
-            trial.set_user_attr(THETA, json.dumps(theta))
-            if stalled(self.sampler.records(self.study, before=trial.number)):
-                trial.set_user_attr("stalled", True)
+        turn = self.claims.turn()
         self.seconds["propose"] += time.perf_counter() - start
-        return trial, theta
+        heard, self.claims.heard = self.claims.heard, []
+        for event in heard:
+            self._tell(event)
+        if turn.kind == "failed":
+            raise too_many(self.study, self.ledger, self.max_failures)
+        return turn
 
-    def _tell_duplicate(self, trial: optuna.Trial, theta: Theta, digest: str) -> None:
-        start = time.perf_counter()
-        trial.set_user_attr(DUPLICATE, True)
-        self.study.tell(trial, self.known[digest])
-        self.seconds["store"] += time.perf_counter() - start
+    def _duplicate(self, claim: Claim, *, known: bool) -> None:
+        """Tell a known network's value; one that another worker is evaluating is told when that one ends."""
         self._in_a_row += 1
-        self._ended(TrialEvent(trial.number, "duplicate", digest, self.known[digest], info={"theta": list(theta)}))
+        if known:
+            value = self.ledger.known[claim.digest]
+            start = time.perf_counter()
+            claim.trial.set_user_attr(DUPLICATE, True)
+            self.study.tell(claim.trial, value)
+            self.seconds["store"] += time.perf_counter() - start
+            info = {"theta": list(claim.theta)}
+            self._ended(TrialEvent(claim.trial.number, "duplicate", claim.digest, value, info=info))
         if self._in_a_row >= _EXHAUSTED:
             raise SearchError(
                 f"{self._in_a_row} proposals in a row were evaluated before: the space holds no more than "
-                f"{self.counts['complete']} genotypes that this sampler finds; lower --trials"
+                f"{self.ledger.counts['complete']} genotypes that this sampler finds; lower --trials"
             )
 
-    def _evaluate(self, trial: optuna.Trial, theta: Theta, digest: str) -> None:
+    def _evaluate(self, claim: Claim) -> None:
+        trial, genotype = claim.trial, self.space.genotype(claim.theta)
+        try:
+            with trial_pulse(self.study, trial._trial_id):
+                info = {"genotype": genotype.to_dict(), AGAIN: claim.again}
+                self._tell(TrialEvent(trial.number, "running", claim.digest, info=info))
+                self._score(claim, genotype)
+        except TakenOver:
+            _log.warning("trial %d: this worker was silent for so long that another one has taken it up", trial.number)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the storage may be what failed
+                self.claims.release(claim)
+            raise
+
+    def _score(self, claim: Claim, genotype: Genotype) -> None:
+        trial = claim.trial
         start = time.perf_counter()
         before = self.seconds["store"] + self.seconds["observe"]
         # The frozen copy holds what an earlier attempt reported.
         frozen = self.study._storage.get_trial(trial._trial_id)
-        reporter = Reporter(trial, self.observer, set(frozen.intermediate_values), self.seconds)
+        reporter = Reporter(trial, self.observer, set(frozen.intermediate_values), self.seconds, claim.losses)
         score: Score | None = None
         state, message = TrialState.COMPLETE, ""
         try:
-            score = self.objective.score(self.space.genotype(theta), reporter, trial.number)
+            score = self.objective.score(genotype, reporter, trial.number)
         except optuna.TrialPruned:
             state = TrialState.PRUNED
         except NotFinite as error:
             state, message = TrialState.FAIL, str(error)
-        except (DermonasError, optuna.exceptions.StorageInternalError):
+        except (DermonasError, optuna.exceptions.StorageInternalError, TakenOver):
             raise
         except Exception as error:  # whatever a candidate does, the search goes on, and says so
             _log.exception("trial %d failed", trial.number)
             state, message = TrialState.FAIL, f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - start
         self.seconds["score"] += seconds - (self.seconds["store"] + self.seconds["observe"] - before)
-        result: dict[str, Any] = {"digest": digest, "epochs": reporter.epochs, "seconds": round(seconds, 3)}
+        result: dict[str, Any] = {"digest": claim.digest, "epochs": reporter.epochs, "seconds": round(seconds, 3)}
         if score is not None:
             result |= {k: v for k, v in asdict(score).items() if k not in ("value", "epochs")}
         if message:
             result["error"] = " ".join(message.split())[:500]
         mark = time.perf_counter()
-        trial.set_user_attr(RESULT, result)
-        value = score.value if score is not None else None
-        self.study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+        value = score.value if score is not None and state == TrialState.COMPLETE else None
+        if not self.claims.end(claim, state, value, result):
+            raise TakenOver
         self.seconds["store"] += time.perf_counter() - mark
         self._ended(event_of(self.study._storage.get_trial(trial._trial_id), self.space))
 
     def _ended(self, event: TrialEvent) -> None:
-        self._count(event)
+        self.ledger.add(event)
         self._tell(event)
-
-    def _count(self, event: TrialEvent) -> None:
-        self.counts[event.state] += 1
-        # A pruned or failed trial returns no score; its wall time stands for its device time.
-        self.device_seconds += event.info.get("device_seconds", event.seconds)
-        if event.state == "complete" and event.value is not None:
-            self.known[event.digest] = event.value
+        if self._seconds is not None:
+            self._seconds.keep(self.seconds)
 
     def _tell(self, event: TrialEvent) -> None:
         start = time.perf_counter()
-        best = min(self.known.values(), default=None)
-        info = {**event.info, **{f"total/{k}": v for k, v in self.totals().items()}, "best": best}
-        self.observer.trial(
-            TrialEvent(event.number, event.state, event.digest, event.value, event.epochs, event.seconds, info)
-        )
+        self.observer.trial(self.ledger.told(event))
         self.seconds["observe"] += time.perf_counter() - start
+
+
+def too_many(study: optuna.Study, ledger: Ledger, max_failures: int) -> TooManyFailures:
+    """Return the error that names the last failure."""
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    reasons = [trial.user_attrs[RESULT].get("error", "unknown") for trial in failed if RESULT in trial.user_attrs]
+    return TooManyFailures(
+        f"{ledger.counts['failed']} trials failed, more than max_failures {max_failures}; "
+        f"the last: {reasons[-1] if reasons else 'unknown'}"
+    )
+
+
+def result_of(study: optuna.Study, space: DartsSpace, ledger: Ledger, seconds: Mapping[str, float]) -> SearchResult:
+    """Return the best evaluated genotype of the study so far.
+
+    Raises:
+        SearchError: If no trial is complete.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        raise SearchError(f"study {study.study_name!r} has no complete trial")
+    best = min(complete, key=lambda trial: (trial.value, trial.number))
+    theta = theta_of(best)
+    assert theta is not None
+    assert best.value is not None
+    genotype = space.genotype(theta)
+    return SearchResult(genotype, genotype.digest, best.value, best.number, theta, ledger.totals(), dict(seconds))

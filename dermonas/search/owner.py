@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,25 +18,44 @@ _START_TOLERANCE = 2.0  # seconds; a process's start time is derived from the bo
 
 
 def me() -> dict[str, Any]:
-    """Describe this process: host, pid, process start time and now as the heartbeat (seconds since 1970)."""
+    """Describe this process: host, pids' namespace, pid, start time and now as the heartbeat (seconds since 1970)."""
     process = psutil.Process()
     return {
         "host": socket.gethostname(),
+        "namespace": _namespace(),
         "pid": os.getpid(),
         "started": process.create_time(),
         "heartbeat": time.time(),
     }
 
 
-def is_me(owner: dict[str, Any]) -> bool:
+def _namespace() -> str:
+    """Name what process ids count in: two containers of one host may share its name, and not its processes."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux
+        return ""
+
+
+def here(owner: Mapping[str, Any]) -> bool:
+    """Tell whether the described process could be seen from this one."""
+    return owner.get("host") == socket.gethostname() and owner.get("namespace", _namespace()) == _namespace()
+
+
+def is_me(owner: Mapping[str, Any]) -> bool:
     """Tell whether `owner` describes this process."""
-    return owner.get("host") == socket.gethostname() and owner.get("pid") == os.getpid() and alive(owner)
+    return here(owner) and owner.get("pid") == os.getpid() and alive(owner)
 
 
-def alive(owner: dict[str, Any]) -> bool:
-    """Tell whether the described process lives: on this host by pid and start time, elsewhere by heartbeat."""
-    if owner.get("host") != socket.gethostname():
-        return time.time() - float(owner.get("heartbeat", 0.0)) < GRACE_SECONDS
+def alive(owner: Mapping[str, Any], grace: float = GRACE_SECONDS) -> bool:
+    """Tell whether the described process lives: on this host by pid and start time, elsewhere by heartbeat.
+
+    Args:
+        owner: From `me`.
+        grace: Seconds without a heartbeat after which a process elsewhere is given up; clocks must agree within it.
+    """
+    if not here(owner):
+        return time.time() - float(owner.get("heartbeat", 0.0)) < grace
     try:
         process = psutil.Process(int(owner["pid"]))
         if process.status() == psutil.STATUS_ZOMBIE:

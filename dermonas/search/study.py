@@ -1,8 +1,9 @@
 """The Optuna study of a search: opened, checked, locked, and read.
 
-Attributes of a study: `identity` (what its scores depend on), `uid`, `owner`. Attributes of a trial:
-`theta`, `owner`, `duplicate`, `attempts` (epoch values by attempt) and `result`. One attribute each,
-because every insert costs a transaction (docs/decisions/sqlite-stores.md).
+Attributes of a study: `identity` (what its scores depend on), `uid`, `owner`. Attributes of a trial: `theta`,
+`owner`, `duplicate`, `waits_for` (number of the trial that evaluates the same network), `attempts` (epoch values
+by attempt) and `result`. One attribute each, because every insert costs a transaction
+(docs/decisions/sqlite-stores.md).
 """
 
 from __future__ import annotations
@@ -10,22 +11,27 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.pruners import BasePruner
+from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from dermonas.errors import ConfigError, StorageError, StudyBusy, StudyMismatch
-from dermonas.search.owner import alive, is_me, me
+from dermonas.errors import StorageError, StudyBusy, StudyMismatch
+from dermonas.patience import RECONNECT_SECONDS
+from dermonas.search.owner import alive, here, is_me, me
 from dermonas.search.samplers.base import DomainSampler
+from dermonas.search.storage import Exclusive, ServerStorage, connect, database_file, file_name, without_password
 
 IDENTITY, UID, OWNER, ATTEMPTS, RESULT = "identity", "uid", "owner", "attempts", "result"
+WAITS = "waits_for"
+Study = optuna.Study
+"""What `opened` gives, for those that may not import optuna."""
 
 
 @contextlib.contextmanager
@@ -44,29 +50,17 @@ def storage_errors(url: str) -> Iterator[None]:
         ) from error
 
 
-def database_file(url: str) -> Path | None:
-    """Return the file of an SQLite URL, None for a server or an in-memory database.
-
-    Raises:
-        ConfigError: If `url` is no database URL, or its driver is not installed.
-    """
-    try:
-        parsed = make_url(url)
-        parsed.get_dialect().import_dbapi()
-    except SQLAlchemyError as error:
-        raise ConfigError(f"storage is {url!r}, must be a database URL such as sqlite:///studies.db") from error
-    except ImportError as error:
-        raise ConfigError(f"storage is {without_password(url)!r}, but its driver is not installed: {error}") from error
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
-        return None
-    return Path(str(parsed.database))
-
-
 @contextlib.contextmanager
 def opened(
-    url: str, name: str, identity: Mapping[str, Any], sampler: DomainSampler, pruner: BasePruner
+    url: str,
+    name: str,
+    identity: Mapping[str, Any],
+    sampler: DomainSampler,
+    pruner: BasePruner,
+    *,
+    inside: bool = False,
 ) -> Iterator[optuna.Study]:
-    """Open or create a study and hold it: on SQLite no second live search may enter.
+    """Open or create a study and hold it: on SQLite no second live search may enter, on a server it joins.
 
     Args:
         url: Storage URL.
@@ -74,6 +68,7 @@ def opened(
         identity: What the study's scores depend on (JSON values).
         sampler: The sampler.
         pruner: The pruner.
+        inside: Whether a process that holds the study started this one to work on it.
 
     Raises:
         StudyBusy: Another live process searches the study.
@@ -83,23 +78,21 @@ def opened(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with storage_errors(url), contextlib.ExitStack() as stack:
         file = database_file(url)
-        if file is not None:
+        if file is not None and not inside:
             _enter_lock(stack, file, url, name)
-        with FileLock(file.with_name(f".{file.name}.lock")) if file is not None else contextlib.nullcontext():
-            # Optuna makes a new database's tables without a lock: two searches that start together would clash.
-            study = optuna.create_study(
-                study_name=name, storage=url, sampler=sampler, pruner=pruner, direction="minimize", load_if_exists=True
-            )
-        _check_identity(study, json.loads(json.dumps(dict(identity), default=str)))
-        if file is not None:
-            _refuse_live_trials(study)
-        study.set_user_attr(OWNER, me())
+        storage = connect(url)
+        study = optuna.create_study(
+            study_name=name, storage=storage, sampler=sampler, pruner=pruner, direction="minimize", load_if_exists=True
+        )
+        stack.callback(storage.engine.dispose)
+        Exclusive(study)(lambda: _check_identity(study, json.loads(json.dumps(dict(identity), default=str))))
+        if isinstance(storage, ServerStorage):
+            storage.patience.seconds = RECONNECT_SECONDS
+        if not inside:
+            if file is not None:
+                _refuse_live_trials(study)
+            study.set_user_attr(OWNER, me())
         yield study
-
-
-def file_name(study: str) -> str:
-    """Return a study's name as part of a file's name, or as a folder's: no separators, no dots alone."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in study).replace("..", "__").strip(".") or "_"
 
 
 def _enter_lock(stack: contextlib.ExitStack, file: Path, url: str, name: str) -> None:
@@ -151,13 +144,27 @@ def _refuse_live_trials(study: optuna.Study) -> None:
 
 def orphan(study: optuna.Study) -> FrozenTrial | None:
     """Return the first running trial whose process is gone, or was this one, if any."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = trial.user_attrs.get(OWNER)
-        if owner is None or is_me(owner) or not alive(owner):
-            return trial
-    return None
+    found = orphans(study, study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    return found[0] if found else None
 
 
-def without_password(url: str) -> str:
-    """Return a storage URL as it may be shown and logged."""
-    return make_url(url).render_as_string(hide_password=True)
+def orphans(study: optuna.Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return those of the running trials whose process is gone, or was this one.
+
+    A trial that waits for another one of its network needs no process. On this host a process is seen; of another
+    host the server's heartbeats tell, where there is a server.
+    """
+    owned = [(trial, trial.user_attrs.get(OWNER)) for trial in running if WAITS not in trial.user_attrs]
+    silent: Collection[int] | None = None
+    if is_heartbeat_enabled(study._storage) and any(owner and not here(owner) for _, owner in owned):
+        assert isinstance(study._storage, BaseHeartbeat)
+        silent = study._storage._get_stale_trial_ids(study._study_id)
+    found = []
+    for trial, owner in owned:
+        if owner and "pid" in owner and silent is not None and not here(owner):
+            gone = trial._trial_id in silent
+        else:
+            gone = owner is None or is_me(owner) or not alive(owner)
+        if gone:
+            found.append(trial)
+    return found

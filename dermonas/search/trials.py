@@ -6,16 +6,20 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dermonas.events import Observer, Silent, TrialEvent
-from dermonas.search.owner import me
+from dermonas.search.owner import is_me, me
 from dermonas.search.samplers.history import DUPLICATE, THETA
 from dermonas.search.study import OWNER, RESULT
 from dermonas.space.darts import DartsSpace
 from dermonas.space.domain import Theta
+
+LOSSES = "losses"
+"""In an owner's record: how many workers died at the trial before."""
 
 
 def theta_of(trial: FrozenTrial) -> Theta | None:
@@ -26,9 +30,10 @@ def theta_of(trial: FrozenTrial) -> Theta | None:
 
 def kind_of(trial: FrozenTrial) -> str:
     """Return "complete", "duplicate", "pruned", "failed" or "running"."""
-    if trial.state == TrialState.COMPLETE:
-        return "duplicate" if trial.user_attrs.get(DUPLICATE) is True else "complete"
-    return {TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}.get(trial.state, "running")
+    if trial.state.is_finished() and trial.user_attrs.get(DUPLICATE) is True:
+        return "duplicate"
+    kinds = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    return kinds.get(trial.state, "running")
 
 
 def event_of(trial: FrozenTrial, space: DartsSpace) -> TrialEvent:
@@ -49,6 +54,27 @@ def event_of(trial: FrozenTrial, space: DartsSpace) -> TrialEvent:
     )
 
 
+def owner_record(losses: int) -> dict[str, Any]:
+    """Describe this process as a trial's owner, after so many that died at it."""
+    return {**me(), **({LOSSES: losses} if losses else {})}
+
+
+def losses_of(trial: FrozenTrial) -> int:
+    """Count the workers that died at a trial that nobody holds; one that left it orderly did not."""
+    owner = trial.user_attrs.get(OWNER) or {}
+    return int(owner.get(LOSSES, 0)) + ("pid" in owner and not is_me(owner))
+
+
+def held(handle: optuna.Trial) -> bool:
+    """Tell whether this process still holds a trial; after a long silence another one may."""
+    trial = handle.study._storage.get_trial(handle._trial_id)
+    return trial.state == TrialState.RUNNING and is_me(trial.user_attrs.get(OWNER) or {})
+
+
+class TakenOver(Exception):
+    """Another worker holds the trial now: this one was silent for too long."""
+
+
 @dataclass
 class Reporter(Silent):
     """Passes a candidate's epochs to the study and the outer observer, and prunes."""
@@ -57,15 +83,22 @@ class Reporter(Silent):
     outer: Observer
     reported: set[int]
     seconds: dict[str, float]
+    losses: int
     epochs: list[float] = field(default_factory=list)
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Store the value and a heartbeat, tell the observer, and raise TrialPruned when the pruner says so."""
+        """Store the value and a heartbeat, tell the observer, and raise TrialPruned when the pruner says so.
+
+        Raises:
+            TakenOver: Another worker holds the trial.
+        """
         start = time.perf_counter()
+        if not held(self.handle):
+            raise TakenOver
         self.epochs.append(metrics["score"])
         if epoch not in self.reported:  # Optuna ignores a second report at a step (an earlier attempt's)
             self.handle.report(metrics["score"], epoch)
-        self.handle.set_user_attr(OWNER, me())
+        self.handle.set_user_attr(OWNER, owner_record(self.losses))
         prune = self.handle.should_prune()
         stored = time.perf_counter()
         self.outer.epoch(number, epoch, metrics)

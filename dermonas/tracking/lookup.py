@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient, get_tracking_uri
 
 from dermonas.errors import ConfigError
-from dermonas.tracking.runs import PARENT, STAGE, Run, connected, experiment_id, store_errors
+from dermonas.tracking.runs import PARENT, STAGE, Run, experiment_id
+from dermonas.tracking.store import connected, patiently, store_errors
 
 INPUTS, CONTINUED, DIGEST = "dermonas.inputs", "dermonas.continued_by", "dermonas.dataset_digest"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -26,7 +27,11 @@ def runs_with(client: MlflowClient, experiment: str, tags: Mapping[str, Any]) ->
     token: str | None = None
     with store_errors():
         while True:
-            page = client.search_runs([experiment], wanted, order_by=["attributes.start_time DESC"], page_token=token)
+            page = patiently(
+                lambda token=token: client.search_runs(  # type: ignore[misc]
+                    [experiment], wanted, order_by=["attributes.start_time DESC"], page_token=token
+                )
+            )
             found += page
             token = page.token
             if not token:

@@ -24,7 +24,8 @@ from mlflow.tracking import MlflowClient
 from dermonas.data.manifest import Manifest
 from dermonas.errors import ConfigError, StorageError
 from dermonas.tracking.champion import Decision
-from dermonas.tracking.runs import Run, store_errors
+from dermonas.tracking.runs import Run
+from dermonas.tracking.store import store_errors
 
 CHAMPION = "champion"
 FILES, VALIDATION, DECISION = "dermonas.files_digest", "dermonas.validation_digest", "dermonas.decision"

@@ -1,7 +1,6 @@
 """Tracked runs: one experiment a data set, one run an entry point, by MLflow's client API.
 
-Source: DESIGN 4. The tracking URI is MLflow's own (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db with
-artifacts under mlruns/ in the working folder).
+Source: DESIGN 4.
 """
 
 from __future__ import annotations
@@ -9,49 +8,37 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 import tempfile
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient, get_tracking_uri
 from mlflow.tracking.context.registry import resolve_tags
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from dermonas.data.manifest import Manifest
 from dermonas.errors import DermonasError, StorageError
+from dermonas.tracking.store import connected, patiently, store_errors
 
 STAGE, ERROR = "dermonas.stage", "dermonas.error"
 PARENT = "mlflow.parentRunId"
+_MARK = "dermonas.made"
 _MAX_TAG = 5000  # MLflow's limit for a tag's value, characters
 _MAX_PARAM = 6000
-_BUSY_SECONDS = 20.0  # another process may be writing
 _DIGEST = 36  # MLflow's limit for a data set's digest
 
 
-@contextlib.contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn a refusal of the tracking store or the artifact folder into one line."""
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise StorageError(
-            f"MLflow tracking store {get_tracking_uri()} refused: {reason}; what was finished is kept, "
-            "mend it (free space, permissions, server) and repeat the same command"
-        ) from error
-
-
 class Run:
-    """One MLflow run, written through the client API (no global active run)."""
+    """One MLflow run, written through the client API (no global active run).
+
+    What a server that is away does not take is written again; each write may be repeated.
+    """
 
     def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
         self.client, self.id, self.experiment_id = client, run_id, experiment_id
@@ -60,7 +47,29 @@ class Run:
         """Set tags; values become text of at most 5000 characters."""
         with store_errors():
             tags = [RunTag(key, str(value)[:_MAX_TAG]) for key, value in values.items()]
-            self.client.log_batch(self.id, tags=tags)
+            patiently(lambda: self.client.log_batch(self.id, tags=tags))
+
+    def untag(self, key: str) -> None:
+        """Remove a tag, if it is there."""
+        with store_errors():
+            if key in patiently(lambda: self.client.get_run(self.id)).data.tags:
+                patiently(lambda: self.client.delete_tag(self.id, key))
+
+    def beside(self, name: str, tags: Mapping[str, str]) -> Run:
+        """Make another run in this one's experiment."""
+        mark = {_MARK: uuid.uuid4().hex}  # by which a run is known that was made, and not answered
+        wanted = f"tags.`{_MARK}` = '{mark[_MARK]}'"
+        tries: list[None] = []
+
+        def make() -> str:
+            tries.append(None)
+            made = self.client.search_runs([self.experiment_id], wanted) if len(tries) > 1 else []
+            if not made:
+                made = [self.client.create_run(self.experiment_id, tags={**tags, **mark}, run_name=name)]
+            return str(made[0].info.run_id)
+
+        with store_errors():
+            return Run(self.client, patiently(make), self.experiment_id)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters that the run does not have yet.
@@ -69,21 +78,23 @@ class Run:
         would be an error.
         """
         with store_errors():
-            present = self.client.get_run(self.id).data.params
+            present = patiently(lambda: self.client.get_run(self.id)).data.params
             new = [Param(k, str(v)[:_MAX_PARAM]) for k, v in values.items() if k not in present]
             for start in range(0, len(new), 100):  # MLflow's limit of a batch
-                self.client.log_batch(self.id, params=new[start : start + 100])
+                some = new[start : start + 100]
+                patiently(lambda some=some: self.client.log_batch(self.id, params=some))  # type: ignore[misc]
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at one step."""
         now = int(time.time() * 1000)
         with store_errors():
-            self.client.log_batch(self.id, metrics=[Metric(k, float(v), now, step) for k, v in values.items()])
+            new = [Metric(k, float(v), now, step) for k, v in values.items()]
+            patiently(lambda: self.client.log_batch(self.id, metrics=new))
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Copy a file into the run's artifacts."""
         with store_errors():
-            self.client.log_artifact(self.id, str(path), folder or None)
+            patiently(lambda: self.client.log_artifact(self.id, str(path), folder or None))
 
     def document(self, name: str, content: Any) -> None:
         """Store a JSON-able value as an artifact file, or text where `content` is text."""
@@ -105,34 +116,17 @@ class Run:
     def end(self, status: str = "FINISHED") -> None:
         """Set the run's final status."""
         with store_errors():
-            self.client.set_terminated(self.id, status)
+            patiently(lambda: self.client.set_terminated(self.id, status))
 
+    def reopen(self) -> None:
+        """Show that the run is worked on again."""
+        with store_errors():
+            patiently(lambda: self.client.update_run(self.id, status="RUNNING"))
 
-def connected() -> MlflowClient:
-    """Return a client of the tracking store.
-
-    Raises:
-        StorageError: The store refuses. An SQLite file is tried first: of a damaged one or one that
-            cannot be opened MLflow makes ten attempts in two minutes, for a server's sake.
-    """
-    uri = get_tracking_uri()
-    with store_errors():
-        if uri.startswith("sqlite:") and (file := make_url(uri).database):
-            _make(Path(file))
-        return MlflowClient()
-
-
-def _make(file: Path) -> None:
-    """Try an SQLite store, and make its tables where they are missing, one process at a time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):
-        try:
-            with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as database:
-                (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
-        except sqlite3.Error as error:
-            raise OSError(f"{file}: {error}") from error
-        if not tables:
-            MlflowClient().search_experiments(max_results=1)
+    def status(self) -> str:
+        """Return "RUNNING", "FINISHED", "FAILED" or "KILLED"."""
+        with store_errors():
+            return str(patiently(lambda: self.client.get_run(self.id)).info.status)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

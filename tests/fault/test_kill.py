@@ -60,7 +60,7 @@ def test_two_kills_in_the_middle_of_trials_change_nothing(make_place, uninterrup
 
 DEATHS = {
     "before the theta is stored": """
-import dermonas.search.loop as loop
+import dermonas.search.claims as loop
 proposal = loop.proposal
 def die(trial):
     if trial.number == 1: os._exit(9)

@@ -24,9 +24,14 @@ STALL = 50  # duplicates in a row after which the sampler is helped out (DESIGN 
 _ATTEMPTS = 1000  # prior draws tried for an unevaluated theta before a duplicate is accepted
 
 
-def stalled(records: Sequence[Record]) -> bool:
-    """Return whether the last 50 records or more are all duplicates."""
-    return duplicates_in_a_row(records) >= STALL
+def stalled(records: Sequence[Record], running: Sequence[str] = ()) -> bool:
+    """Return whether the last 50 records or more are all duplicates, those that wait for a running trial included.
+
+    Args:
+        records: The history.
+        running: Digests of the trials that run, or wait for another one of their digest.
+    """
+    return duplicates_in_a_row(records) + len(running) - len(set(running)) >= STALL
 
 
 def proposal(trial: optuna.Trial) -> Theta:
@@ -85,32 +90,44 @@ class DomainSampler(BaseSampler):
             One choice index a position; need not be canonical.
         """
 
-    def escape(self, records: Sequence[Record], rng: np.random.Generator) -> Theta:
-        """Return an unevaluated theta after a stall in modern mode; here a prior draw."""
-        return unevaluated(self.domain, digests(records), rng)
+    def escape(self, records: Sequence[Record], rng: np.random.Generator, taken: frozenset[str]) -> Theta:
+        """Return a theta that is not `taken` (a digest, evaluated or running) after a stall in modern mode.
+
+        Here a prior draw.
+        """
+        return unevaluated(self.domain, taken, rng)
 
     def records(self, study: optuna.Study, before: int | None = None) -> list[Record]:
         """Return the study's history as this sampler sees it; see `History.records`."""
         return self._history.records(study, before)
 
-    def theta(self, records: Sequence[Record], number: int) -> Theta:
+    def running(self, study: optuna.Study, before: int) -> list[str]:
+        """Return the digests of the trials below number `before` that other workers are at; see `History.running`."""
+        return self._history.running(study, before)
+
+    def theta(self, records: Sequence[Record], number: int, running: Sequence[str] = ()) -> Theta:
         """Return the proposal for trial `number` after `records`: the pure function behind every ask.
 
         After 50 duplicates in a row the rule of DESIGN 5 replaces the sampler's own proposal: paper
         mode draws from the prior, modern mode takes `escape`. It holds until a trial that is no
         duplicate ends the row. `stalled(records)` says whether it did.
+
+        Args:
+            records: The history before the trial.
+            number: The trial.
+            running: Digests that other workers are at (`running`); only a stall asks for them.
         """
         rng = seeding.numpy_generator(self.seed, "sampler", self.name, number)
         if self.zero_start and number == 0:
             return (0,) * len(self.domain.choices)
-        if not stalled(records):
+        if not stalled(records, running):
             return self.propose(records, number, rng)
-        row = duplicates_in_a_row(records)
+        row = duplicates_in_a_row(records) + len(running) - len(set(running))
         if self.mode == "paper":
             _log.warning("trial %d: %d duplicates in a row, theta drawn from the prior", number, row)
             return self.domain.sample(rng)
         _log.warning("trial %d: %d duplicates in a row, theta taken among the unevaluated", number, row)
-        return self.escape(records, rng)
+        return self.escape(records, rng, digests(records).union(running))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return one categorical distribution a position (Optuna's interface)."""
@@ -120,7 +137,8 @@ class DomainSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return the proposal by parameter name (Optuna's interface)."""
-        theta = self.theta(self.records(study, before=trial.number), trial.number)
+        running = self.running(study, trial.number)
+        theta = self.theta(self.records(study, before=trial.number), trial.number, running)
         return dict(zip(self._space, (int(choice) for choice in theta), strict=True))
 
     def sample_independent(

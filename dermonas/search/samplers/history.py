@@ -23,7 +23,7 @@ from dermonas.errors import ConfigError, SearchError, StudyMismatch
 from dermonas.space.domain import Domain, Theta
 
 THETA = "theta"  # user attribute: JSON list of choice indices
-DUPLICATE = "duplicate"  # user attribute: true when the network had been evaluated before
+DUPLICATE = "duplicate"  # user attribute: true when another trial evaluates the network, or did before
 
 Mode = Literal["paper", "modern"]
 
@@ -108,7 +108,7 @@ class History:
 
         Returns:
             Complete trials with a finite value (duplicates among them, with the value they were told),
-            and in modern mode pruned ones. Failed, running and waiting trials leave no record.
+            and in modern mode pruned ones but for their duplicates. Failed and running trials leave no record.
 
         Raises:
             ConfigError: If the study has several objectives.
@@ -126,12 +126,23 @@ class History:
             if (before is None or trial.number < before) and (record := self._record(trial, sign)) is not None
         ]
 
+    def running(self, study: optuna.Study, before: int) -> list[str]:
+        """Return the digests of the running trials below number `before`, in order; one that has none is left out."""
+        trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [
+            self.domain.digest(self._theta(trial))
+            for trial in trials
+            if trial.number < before and THETA in trial.user_attrs
+        ]
+
     def _record(self, trial: FrozenTrial, sign: float) -> Record | None:
         known = self._parsed.get(trial.number)
         if known is not None and known[0] is trial:
             return known[1]
         if trial.state == TrialState.COMPLETE and not math.isfinite(trial.values[0]):
             return None
+        if trial.state == TrialState.PRUNED and trial.user_attrs.get(DUPLICATE) is True:
+            return None  # it waited for the one that was pruned, which has the record
         theta = self._theta(trial)
         if trial.state == TrialState.COMPLETE:
             value = float(trial.values[0])

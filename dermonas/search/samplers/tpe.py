@@ -11,7 +11,7 @@ import numpy as np
 
 from dermonas.errors import ConfigError
 from dermonas.search.samplers.base import DomainSampler
-from dermonas.search.samplers.history import Record, digests
+from dermonas.search.samplers.history import Record
 from dermonas.search.samplers.kbest import best_unevaluated
 from dermonas.space.domain import Domain, Theta
 
@@ -128,9 +128,9 @@ class TPESampler(DomainSampler):
             for p, score, draw in zip(good, log_ratios(good, bad), draws.tolist(), strict=True)
         )
 
-    def escape(self, records: Sequence[Record], rng: np.random.Generator) -> Theta:
-        """Return the unevaluated theta with the highest sum of log l/g; pruned networks count as evaluated."""
-        return best_unevaluated(self.domain, log_ratios(*self.densities(records)), digests(records), rng)
+    def escape(self, records: Sequence[Record], rng: np.random.Generator, taken: frozenset[str]) -> Theta:
+        """Return the theta not taken with the highest sum of log l/g; pruned networks count as evaluated."""
+        return best_unevaluated(self.domain, log_ratios(*self.densities(records)), taken, rng)
 
     def _density(self, thetas: np.ndarray) -> list[np.ndarray]:
         """Return the density of each position from a group of thetas in time order, shape (records, positions)."""

@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 
 from dermonas.errors import SearchError, TooManyFailures
 from dermonas.objective.score import NotFinite
-from dermonas.search.loop import Search
+from dermonas.search.ledger import Ledger
+from dermonas.search.loop import result_of
 from dermonas.search.owner import me
 from dermonas.search.study import orphan
 
@@ -100,7 +101,7 @@ def test_failed_trials_are_kept_with_their_reason_and_bounded(bench, objective, 
 
 def test_a_study_without_a_complete_trial_has_no_result(bench, objective, scripted):
     with bench.opened() as study, pytest.raises(SearchError, match="no complete trial"):
-        Search(study, bench.space, study.sampler, objective(), trials=1, max_failures=0, observer=None).result()
+        result_of(study, bench.space, Ledger(bench.space), {})
 
 
 class Gone(BaseException):

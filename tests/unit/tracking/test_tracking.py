@@ -12,8 +12,9 @@ from dermonas.errors import ConfigError, SearchError, StorageError
 from dermonas.events import TrialEvent
 from dermonas.tracking import runs
 from dermonas.tracking.observers import RunObserver
-from dermonas.tracking.runs import connected, note_failure, store_errors, tracked
+from dermonas.tracking.runs import note_failure, tracked
 from dermonas.tracking.search import SearchTracker
+from dermonas.tracking.store import connected, store_errors
 
 
 @pytest.fixture
@@ -143,6 +144,7 @@ def test_artifacts_documents_and_figures_reach_their_run(client, tmp_path):
 def test_a_trial_is_a_child_with_each_epoch_once(client):
     with tracked("dermonas/x", "search", "name", {}) as run:
         tracker = SearchTracker(run, "study", "uid", {"dermonas.mode": "paper"})
+        tracker.lead([])
         tracker.trial(event(0, "running"))
         assert children(client, run)[0].info.status == "RUNNING"
         for epoch, score in enumerate((3.0, 2.0)):
@@ -171,16 +173,18 @@ def test_a_restart_takes_over_parents_and_children_of_its_own_study_alone(client
     told = [event(0, value=3.0, epochs=(3.0,)), event(1, value=2.0, epochs=(2.0,)), event(2, "duplicate", value=2.0)]
     with tracked("dermonas/x", "search", "other", {}) as other:
         stranger = SearchTracker(other, "study", "another uid", {})
+        stranger.lead([])
         stranger.trial(told[0])
     with tracked("dermonas/x", "search", "first", {}) as first:
         tracker = SearchTracker(first, "study", "uid", {})
+        tracker.lead([])
         tracker.trial(event(0, "running"))
         tracker.trial(told[0])
         tracker.trial(event(1, "running"))  # died here: the study knows its end, MLflow does not
         tracker.trial(event(4, "running"))  # died here: the study does not know its end either
     with tracked("dermonas/x", "search", "second", {}) as second:
         tracker = SearchTracker(second, "study", "uid", {})
-        tracker.adopt([*told, event(3, value=1.0, epochs=(1.0,)), event(4, "running")])
+        tracker.lead([*told, event(3, value=1.0, epochs=(1.0,)), event(4, "running")])
         mine = children(client, second)
         assert sorted(mine) == [0, 1, 3, 4]
         assert {child.data.tags["mlflow.parentRunId"] for child in mine.values()} == {second.id}

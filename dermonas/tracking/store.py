@@ -1,0 +1,72 @@
+"""The tracking store: reached, made where it is missing, and waited for where it is a server.
+
+Source: DESIGN 4. The tracking URI is MLflow's own (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db with
+artifacts under mlruns/ in the working folder).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient, get_tracking_uri
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+
+from dermonas.errors import StorageError
+from dermonas.patience import Patience
+
+_BUSY_SECONDS = 20.0  # another process may be writing
+
+
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn a refusal of the tracking store or the artifact folder into one line."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StorageError(
+            f"MLflow tracking store {get_tracking_uri()} refused: {reason}; what was finished is kept, "
+            "mend it (free space, permissions, server) and repeat the same command"
+        ) from error
+
+
+def _away(error: Exception) -> bool:
+    """Tell whether a call failed because the store's server is away; a file is never."""
+    cause = error.__cause__ or error.__context__ if isinstance(error, MlflowException) else error
+    return not get_tracking_uri().startswith("sqlite:") and isinstance(cause, OperationalError | InterfaceError)
+
+
+patiently = Patience("MLflow tracking store", _away)
+
+
+def connected() -> MlflowClient:
+    """Return a client of the tracking store.
+
+    Raises:
+        StorageError: The store refuses. An SQLite file is tried first: of a damaged one or one that
+            cannot be opened MLflow makes ten attempts in two minutes, for a server's sake.
+    """
+    uri = get_tracking_uri()
+    with store_errors():
+        if uri.startswith("sqlite:") and (file := make_url(uri).database):
+            _make(Path(file))
+        return MlflowClient()
+
+
+def _make(file: Path) -> None:
+    """Try an SQLite store, and make its tables where they are missing, one process at a time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        try:
+            with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as database:
+                (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            raise OSError(f"{file}: {error}") from error
+        if not tables:
+            MlflowClient().search_experiments(max_results=1)
