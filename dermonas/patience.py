@@ -40,7 +40,7 @@ class Patience:
                     raise
                 if self._away is None:
                     self._away = time.monotonic()
-                    reason = " ".join(str(error.__cause__ or error).split())[:200]
+                    reason = " ".join(str(error.__cause__ or error).split())[:160]
                     _log.warning("%s is away, trying for %.0f s: %s", self.server, self.seconds, reason)
                 if time.monotonic() - self._away + pause > self.seconds:
                     raise

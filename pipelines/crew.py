@@ -54,14 +54,14 @@ class Crew:
         if self.leads:
             return
         leader = self.leadership.leader()
-        if leader is None and not self.inside and self.leadership.take():
+        if leader is None and not self.inside and self.leadership.take(anew=not self.search_run):
             if self.search_run:
                 _log.warning("the process that led the search has ended: its run goes on as %s", self.run.id)
             self._pulse.__enter__()
             self.search_run = self.run.id
             self.tracker.lead(self._events())
             return
-        leader = leader or self.leadership.leader()
+        leader = leader or self.leadership.leader() or self.leadership.ended()
         if leader is not None and leader != self.search_run:
             self.search_run = leader
             self.tracker.follow(leader, own_run=not self.inside)
@@ -70,9 +70,9 @@ class Crew:
 
     def must_report(self) -> bool:
         """Return whether this process has to end the search's run; else wait until the one that leads has."""
+        self._look()
         while not self.leads:
-            ended = Run(self.run.client, self.search_run, self.run.experiment_id).status() == "FINISHED"
-            if ended:
+            if self.leadership.ended() == self.search_run:
                 return False
             time.sleep(_POLL)
             self._look()
@@ -88,16 +88,16 @@ class Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the lead; of a search that is over after its run has ended, so that nobody ends it again."""
+        """Leave the lead; of a search that is over after its run has ended."""
         if not self.leads:
             return
         self._pulse.__exit__(kind, error, at)
         if kind is None:
             self.run.end()
-            self.leadership.resign()
+            self.leadership.resign(ended=True)
         else:
             with contextlib.suppress(Exception):  # the study may be what failed
-                self.leadership.resign()
+                self.leadership.resign(ended=False)
 
     def started(self, stage: str, total: int | None, info: Mapping[str, object]) -> None:
         """Nothing to write: the entry point opened the run."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from postgres import Postgres, programs
+from sqlalchemy.engine import make_url
 from workplace import TINY, Place, Zygote
 
 # Before torch is imported anywhere: on a busy machine threads that wait for each other cost a hundredfold.
@@ -82,6 +84,31 @@ def run_tables(shared: Path) -> Path:
         SqlAlchemyStore(f"sqlite:///{file}", str(shared / "mlruns")).engine.dispose()
 
     return once(shared, "mlflow.db", make)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; tests of it are skipped where the package is not installed."""
+    pytest.importorskip("psycopg2")
+    found = programs()
+    if found is None:
+        pytest.skip("no PostgreSQL server on this machine: apt-get install postgresql")
+    server = Postgres(found)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def ready_databases(postgres: Postgres) -> tuple[str, str]:
+    """Names of two databases that hold Optuna's tables, and MLflow's, and nothing else."""
+    import optuna
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    urls = postgres.database(), postgres.database()
+    optuna.storages.RDBStorage(urls[0]).engine.dispose()
+    SqlAlchemyStore(urls[1], str(postgres.folder / "mlruns")).engine.dispose()
+    studies, runs = (str(make_url(url).database) for url in urls)
+    return studies, runs
 
 
 @pytest.fixture

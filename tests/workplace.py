@@ -98,11 +98,17 @@ class Process:
         assert self.code is not None, f"still running after {seconds} s: {self.err.read_text()[-2000:]}"
         return Done(self.code, self.out.read_text(), self.err.read_text())
 
+    def poll(self) -> int | None:
+        """The exit code, None while it runs."""
+        if self.code is None:
+            self.code = self.zygote.ask(wait=self.pid, seconds=0)["code"]
+        return self.code
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
     def end(self) -> None:
-        if self.code is None and self.zygote.ask(wait=self.pid, seconds=0)["code"] is None:
+        if self.poll() is None:
             self.send(signal.SIGKILL)
             self.wait()
 
@@ -116,6 +122,12 @@ class Place:
     zygote: Zygote
     log: Path
     processes: list[Process] = field(default_factory=list)
+    storage: str = ""
+    tracking: str = ""
+
+    def __post_init__(self) -> None:
+        self.storage = self.storage or f"sqlite:///{self.folder}/studies.db"
+        self.tracking = self.tracking or f"sqlite:///{self.folder}/mlflow.db"
 
     def small(self, *arguments: str) -> list[str]:
         """Arguments of a search that takes a second or two: 3 trials of 2 epochs on 8 phantoms."""
@@ -150,7 +162,7 @@ class Place:
     def client(self) -> Any:
         from mlflow.tracking import MlflowClient
 
-        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        return MlflowClient(self.tracking)
 
     def runs(self, stage: str) -> list[Any]:
         """The runs of a stage, oldest first."""
@@ -177,9 +189,8 @@ class Place:
         """The one study of this place, but for a study named `without`."""
         import optuna
 
-        storage = f"sqlite:///{self.folder}/studies.db"
-        (name,) = {*optuna.get_all_study_names(storage)} - {without}
-        return optuna.load_study(study_name=name, storage=storage)
+        (name,) = {*optuna.get_all_study_names(self.storage)} - {without}
+        return optuna.load_study(study_name=name, storage=self.storage)
 
     def trials(self, without: str = "") -> list[dict[str, Any]]:
         """What a restart must reproduce of each trial."""

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import json
 import os
+import sqlite3
 import sys
 import time
 import traceback
@@ -77,6 +78,11 @@ def wait(pid, seconds):
         time.sleep(0.01)
 
 
+def trust_the_disk(connection, _):
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("pragma synchronous=off")
+
+
 def keep_head_version():
     """Have Optuna read the newest version of its tables once: it runs twenty migration scripts to learn it."""
     from optuna.storages._rdb.storage import RDBStorage, _VersionManager
@@ -92,9 +98,7 @@ def main():
     for name in MODULES:
         importlib.import_module(name)
     # Only a power failure, which no test brings about, loses what SQLite did not flush.
-    sqlalchemy.event.listen(
-        sqlalchemy.engine.Engine, "connect", lambda connection, _: connection.execute("pragma synchronous=off")
-    )
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "connect", trust_the_disk)
     sqlalchemy.orm.configure_mappers()
     keep_head_version()
     for line in sys.stdin:

@@ -18,8 +18,8 @@ from dermonas.search.pulse import Pulse
 from dermonas.search.storage import GRACE_SECONDS, Exclusive, ServerStorage
 
 LEADER = "leader"
-"""Attribute of a study: the leading process as `owner.me` describes it, with its run's id; {} when it has ended."""
-RUN = "run"
+"""Attribute of a study: the leading process as `owner.me` describes it, with its run's id; or what it left."""
+RUN, ENDED = "run", "ended"
 SECONDS = "seconds:"
 """How the study's attributes begin that hold a worker's seconds by phase."""
 
@@ -44,20 +44,29 @@ class Leadership:
             return None
         return str(run) if alive(record, GRACE_SECONDS) else None
 
-    def take(self) -> bool:
-        """Lead, if no living process does; return whether this one does. Of several that ask, one gets it."""
+    def ended(self) -> str | None:
+        """Return the run of the search that is over, if one is and none has begun since."""
+        return self._record().get(ENDED)
+
+    def take(self, *, anew: bool) -> bool:
+        """Lead, if no living process does; return whether this one does. Of several that ask, one gets it.
+
+        Args:
+            anew: Whether to go on with a search that is over; else its last leader stays the last.
+        """
 
         def section() -> bool:
             leader = self.leader()
-            if leader is None:
+            if leader is None and (anew or self.ended() is None):
                 self.study.set_user_attr(LEADER, {**me(), RUN: self.run_id})
-            return leader in (None, self.run_id)
+                return True
+            return leader == self.run_id
 
         return self._exclusive(section)
 
-    def resign(self) -> None:
-        """Leave the lead to another process, if this one has it."""
-        self._rewrite({})
+    def resign(self, *, ended: bool) -> None:
+        """Leave the lead, if this process has it: to nobody where the search is over, else to another process."""
+        self._rewrite({ENDED: self.run_id} if ended else {})
 
     def pulse(self) -> Pulse:
         """Return the sign of life of a leader; on SQLite all that could look for it are on this host."""

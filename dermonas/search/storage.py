@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import optuna
 import sqlalchemy
 from filelock import FileLock
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from dermonas.errors import ConfigError
 from dermonas.patience import Patience
@@ -68,10 +68,17 @@ def database_file(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
-def lost(error: Exception) -> bool:
-    """Tell whether an error says that the server is away: restarting, unreachable, or it closed the connection."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return isinstance(cause, OperationalError | InterfaceError)
+def lost(error: BaseException | None) -> bool:
+    """Tell whether an error says that the server is away: restarting, unreachable, or it closed the connection.
+
+    What Optuna and MLflow raise wraps the database's error.
+    """
+    while error is not None and not isinstance(error, SQLAlchemyError):
+        error = error.__cause__
+    # The last is what a session raises that is used after it lost its connection; psycopg2 calls some losses
+    # nothing more than a DatabaseError.
+    known = isinstance(error, OperationalError | InterfaceError | PendingRollbackError)
+    return known or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
 class ServerStorage(RDBStorage):
@@ -148,7 +155,7 @@ def connect(url: str) -> RDBStorage:
         return RDBStorage(url)
     engine = sqlalchemy.create_engine(url)
     try:
-        with _held(engine, "dermonas"):
+        with advisory_lock(engine, "dermonas"):
             return ServerStorage(url)
     finally:
         engine.dispose()
@@ -183,12 +190,12 @@ class Exclusive:
         return section()
 
     def _on_server(self, engine: Engine, section: Callable[[], T]) -> T:
-        with _held(engine, f"dermonas {self._name}"):
+        with advisory_lock(engine, f"dermonas {self._name}"):
             return section()
 
 
 @contextlib.contextmanager
-def _held(engine: Engine, name: str) -> Iterator[None]:
+def advisory_lock(engine: Engine, name: str) -> Iterator[None]:
     """Hold an advisory lock of PostgreSQL; the error of its commit says that it was lost."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
     with engine.begin() as connection:

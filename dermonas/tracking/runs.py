@@ -123,11 +123,6 @@ class Run:
         with store_errors():
             patiently(lambda: self.client.update_run(self.id, status="RUNNING"))
 
-    def status(self) -> str:
-        """Return "RUNNING", "FINISHED", "FAILED" or "KILLED"."""
-        with store_errors():
-            return str(patiently(lambda: self.client.get_run(self.id)).info.status)
-
 
 def experiment_id(client: MlflowClient, name: str) -> str:
     """Return the id of an experiment, made when absent.

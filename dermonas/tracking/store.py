@@ -14,11 +14,13 @@ from pathlib import Path
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient, get_tracking_uri
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dermonas.errors import StorageError
 from dermonas.patience import Patience
+from dermonas.search.storage import advisory_lock, lost
 
 _BUSY_SECONDS = 20.0  # another process may be writing
 
@@ -38,8 +40,7 @@ def store_errors() -> Iterator[None]:
 
 def _away(error: Exception) -> bool:
     """Tell whether a call failed because the store's server is away; a file is never."""
-    cause = error.__cause__ or error.__context__ if isinstance(error, MlflowException) else error
-    return not get_tracking_uri().startswith("sqlite:") and isinstance(cause, OperationalError | InterfaceError)
+    return not get_tracking_uri().startswith("sqlite:") and lost(error)
 
 
 patiently = Patience("MLflow tracking store", _away)
@@ -49,13 +50,20 @@ def connected() -> MlflowClient:
     """Return a client of the tracking store.
 
     Raises:
-        StorageError: The store refuses. An SQLite file is tried first: of a damaged one or one that
-            cannot be opened MLflow makes ten attempts in two minutes, for a server's sake.
+        StorageError: The store refuses. An SQLite file or a PostgreSQL server is tried first, and its tables are made
+            by one process at a time: where it cannot be opened MLflow makes ten attempts in two minutes.
     """
     uri = get_tracking_uri()
     with store_errors():
         if uri.startswith("sqlite:") and (file := make_url(uri).database):
             _make(Path(file))
+        elif uri.startswith("postgresql"):
+            engine = create_engine(uri)
+            try:
+                with advisory_lock(engine, "mlflow"):
+                    MlflowClient().search_experiments(max_results=1)
+            finally:
+                engine.dispose()
         return MlflowClient()
 
 
