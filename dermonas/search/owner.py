@@ -18,12 +18,13 @@ _START_TOLERANCE = 2.0  # seconds; a process's start time is derived from the bo
 
 
 def me() -> dict[str, Any]:
-    """Describe this process: host, pids' namespace, pid, start time and now as the heartbeat (seconds since 1970)."""
+    """Describe this process: where it is, its and its parent's pid, its start and now (seconds since 1970)."""
     process = psutil.Process()
     return {
         "host": socket.gethostname(),
         "namespace": _namespace(),
         "pid": os.getpid(),
+        "parent": os.getppid(),
         "started": process.create_time(),
         "heartbeat": time.time(),
     }
@@ -40,6 +41,14 @@ def _namespace() -> str:
 def here(owner: Mapping[str, Any]) -> bool:
     """Tell whether the described process could be seen from this one."""
     return owner.get("host") == socket.gethostname() and owner.get("namespace", _namespace()) == _namespace()
+
+
+def parent_gone(owner: Mapping[str, Any]) -> bool:
+    """Tell whether the process that started the described one is gone: a worker ends then."""
+    try:
+        return here(owner) and psutil.Process(int(owner["pid"])).ppid() != owner["parent"]
+    except (psutil.Error, KeyError, ValueError):
+        return True
 
 
 def is_me(owner: Mapping[str, Any]) -> bool:

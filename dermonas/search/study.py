@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,12 +25,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dermonas.errors import StorageError, StudyBusy, StudyMismatch
 from dermonas.patience import RECONNECT_SECONDS
-from dermonas.search.owner import alive, here, is_me, me
+from dermonas.search.owner import alive, here, is_me, me, parent_gone
 from dermonas.search.samplers.base import DomainSampler
 from dermonas.search.storage import Exclusive, ServerStorage, connect, database_file, file_name, without_password
 
 IDENTITY, UID, OWNER, ATTEMPTS, RESULT = "identity", "uid", "owner", "attempts", "result"
 WAITS = "waits_for"
+_ENDING_SECONDS = 15.0  # a worker whose parent was killed notices, and ends
 Study = optuna.Study
 """What `opened` gives, for those that may not import optuna."""
 
@@ -136,10 +138,13 @@ def _check_identity(study: optuna.Study, identity: dict[str, Any]) -> None:
 
 
 def _refuse_live_trials(study: optuna.Study) -> None:
+    end = time.monotonic() + _ENDING_SECONDS
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(OWNER)
-        if owner and alive(owner) and not is_me(owner):
-            raise StudyBusy(_busy(study.study_name, owner))
+        while owner and alive(owner) and not is_me(owner):
+            if not parent_gone(owner) or time.monotonic() > end:
+                raise StudyBusy(_busy(study.study_name, owner))
+            time.sleep(0.05)
 
 
 def orphan(study: optuna.Study) -> FrozenTrial | None:

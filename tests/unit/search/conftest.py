@@ -76,10 +76,10 @@ class Bench:
             found.setdefault(self.space.digest(theta), theta)
         return list(found.values())
 
-    def opened(self, sampler=None, *, name="study", identity=None, pruner=None):
+    def opened(self, sampler=None, *, name="study", identity=None, pruner=None, inside=False):
         return opened(
             self.url, name, {"epochs": 2} if identity is None else identity,
-            sampler or samplers.make("random", self.space, 0), pruner or make_pruner("none", 2),
+            sampler or samplers.make("random", self.space, 0), pruner or make_pruner("none", 2), inside=inside,
         )  # fmt: skip
 
     def search(self, sampler, objective, trials, *, max_failures=0, observer=None, pruner=None):
