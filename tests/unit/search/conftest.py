@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from scripted import Scripted
 
 from dermonas.events import Silent
 from dermonas.objective.score import Score
 from dermonas.search import samplers
 from dermonas.search.loop import Search
 from dermonas.search.pruning import make_pruner
-from dermonas.search.samplers.base import DomainSampler
 from dermonas.search.study import opened
 from dermonas.space.darts import DartsSpace
 
@@ -43,19 +43,6 @@ class Recorder(Silent):
 
     def trial(self, event):
         self.trials.append(event)
-
-
-class Scripted(DomainSampler):
-    """Proposes a given list of thetas, by trial number."""
-
-    name = "scripted"
-
-    def __init__(self, domain, thetas, mode="modern") -> None:
-        super().__init__(domain, 0, mode)
-        self.thetas = thetas
-
-    def propose(self, records, number, rng):
-        return self.thetas[number % len(self.thetas)]
 
 
 class Bench:

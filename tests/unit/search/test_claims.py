@@ -7,8 +7,8 @@ import os
 from contextlib import contextmanager
 
 import pytest
-from conftest import Scripted
 from optuna.trial import TrialState
+from scripted import Scripted
 from sqlalchemy import text
 
 from dermonas.search.claims import Claims
