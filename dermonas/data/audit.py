@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from dermonas.data.leakage import Pair
+from dermonas.data.leakage import Pair, Pairs
 from dermonas.errors import DataError
 
 WARN_FRACTION = 0.01
 """Share of rows in near-duplicate groups above which the audit warns. Source: DESIGN 6."""
 PRINTED_PAIRS = 20
-"""Pairs written out in full."""
+"""Pairs, groups and conflicts written out in full; of each conflict as many paths."""
 
 _log = logging.getLogger(__name__)
 
 
-def audit_leakage(frame: pd.DataFrame, pairs: Sequence[Pair], *, grouped: bool, compared: bool) -> dict[str, Any]:
+def audit_leakage(frame: pd.DataFrame, pairs: Pairs, *, grouped: bool, compared: bool) -> dict[str, Any]:
     """Check a split and describe the duplicates in it.
 
     Args:
@@ -35,8 +35,8 @@ def audit_leakage(frame: pd.DataFrame, pairs: Sequence[Pair], *, grouped: bool, 
         DataError: a group lies in two splits, or a search row shares a group with a held-out row.
     """
     count = len(frame)
-    twins = {row for pair in pairs for row in (pair.i, pair.j)}
-    share = len(twins) / count if count else 0.0
+    twins = len(np.union1d(pairs.i, pairs.j))
+    share = twins / count if count else 0.0
     sizes = frame["group"].value_counts()
     overlap = _overlap(frame)
     held = frame["split"].isin(["validation", "test"])
@@ -48,14 +48,19 @@ def audit_leakage(frame: pd.DataFrame, pairs: Sequence[Pair], *, grouped: bool, 
         warnings.append(f"ungrouped split: {len(overlap)} groups lie in more than one split, results are optimistic")
     if not compared:
         warnings.append("near-duplicates were not looked for (near_duplicates is false)")
-    for pair in pairs[:PRINTED_PAIRS]:
+    if pairs.unsettled:
+        warnings.append(
+            f"{pairs.unsettled} images share their hashes with thousands that look different: they were compared with "
+            "some of these only"
+        )
+    for pair in pairs.first(PRINTED_PAIRS):
         first, second = frame["path"].iloc[pair.i], frame["path"].iloc[pair.j]
         _log.info("near-duplicates: %s and %s (%d bits, r = %.3f)", first, second, pair.hamming, pair.correlation)
     if len(sizes):
         _log.info("largest group: %s with %d images", sizes.index[0], sizes.iloc[0])
-    conflicts = _label_conflicts(frame)
+    conflicting, conflicts = _label_conflicts(frame)
     if conflicts:
-        warnings.append(f"{len(conflicts)} files appear under different labels, first: {conflicts[0]}")
+        warnings.append(f"{conflicting} files appear under different labels, first: {conflicts[0]}")
     for warning in warnings:
         _log.warning("leakage audit: %s", warning)
     if grouped and overlap:
@@ -71,14 +76,15 @@ def audit_leakage(frame: pd.DataFrame, pairs: Sequence[Pair], *, grouped: bool, 
         "grouped": grouped,
         "near_duplicates_compared": compared,
         "near_duplicate_pairs": len(pairs),
-        "near_duplicate_images": len(twins),
+        "near_duplicate_pairs_complete": pairs.complete,
+        "near_duplicate_images": twins,
         "near_duplicate_fraction": share,
-        "pairs": [_describe(frame, pair) for pair in pairs[:PRINTED_PAIRS]],
+        "pairs": [_describe(frame, pair) for pair in pairs.first(PRINTED_PAIRS)],
         "groups": len(sizes),
         "largest_group": {"name": str(sizes.index[0]), "images": int(sizes.iloc[0])} if len(sizes) else None,
         "overlapping_groups": len(overlap),
         "overlapping_examples": overlap[:PRINTED_PAIRS],
-        "label_conflicts": conflicts[:PRINTED_PAIRS],
+        "label_conflicts": conflicts,
         "warnings": warnings,
     }
 
@@ -89,12 +95,19 @@ def _overlap(frame: pd.DataFrame) -> list[str]:
     return [str(name) for name in sides[sides > 1].index]
 
 
-def _label_conflicts(frame: pd.DataFrame) -> list[str]:
-    """Name identical files with different labels, as "path and path"."""
-    labelled = frame.dropna(subset="label")
+def _label_conflicts(frame: pd.DataFrame) -> tuple[int, list[str]]:
+    """Count identical files with different labels; name the first as "path and path"."""
+    labelled = frame.loc[frame["label"].notna(), ["path", "label", "sha256"]]
+    labelled = labelled[labelled["sha256"].duplicated(keep=False)]
     kinds = labelled.groupby("sha256")["label"].nunique()
-    rows = labelled[labelled["sha256"].isin(kinds[kinds > 1].index)]
-    return [" and ".join(part["path"]) for _, part in rows.groupby("sha256")]
+    conflicts = kinds.index[kinds > 1]
+    rows = labelled[labelled["sha256"].isin(conflicts[:PRINTED_PAIRS])]
+    return len(conflicts), [_joined(part["path"].tolist()) for _, part in rows.groupby("sha256")]
+
+
+def _joined(paths: list[str]) -> str:
+    more = f" and {len(paths) - PRINTED_PAIRS} more" if len(paths) > PRINTED_PAIRS else ""
+    return " and ".join(paths[:PRINTED_PAIRS]) + more
 
 
 def _describe(frame: pd.DataFrame, pair: Pair) -> dict[str, Any]:

@@ -28,8 +28,7 @@ class PrepareConfig:
         seed: Seed of the split and of the search set's draw.
         strict: Fail when any image was quarantined.
         max_pixels: Quarantine larger images undecoded, width x height.
-        near_duplicates: Compare all images for near-duplicates. Time grows with the square of the images; the audit
-            says when it was off.
+        near_duplicates: Look for near-duplicates among all images; the audit says when it was off.
         workers: Processes that decode; 0 is this one.
         phantom_lesions: Lesions to draw (source phantom).
         phantom_test_images: Unlabelled search images to draw (source phantom).

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from dermonas.data.leakage import Pair, connected_groups
+from dermonas.data.leakage import Pairs
+
+Column = pd.Series | Sequence[str | None]
 
 
-def merge_groups(
-    paths: Sequence[str], lesions: Sequence[str | None], digests: Sequence[str], pairs: Sequence[Pair]
-) -> list[str]:
+def merge_groups(paths: Column, lesions: Column, digests: Column, pairs: Pairs) -> np.ndarray:
     """Name each image's group: the union of lesion, identical bytes and near-duplicate pairs.
 
     Args:
@@ -21,25 +24,32 @@ def merge_groups(
         pairs: Near-duplicates, as row numbers.
 
     Returns:
-        (n,) names: the smallest lesion id in the group, or its smallest path. They do not depend on row order.
+        (n,) object array of names: the smallest lesion id in the group, or its smallest path. They do not depend on
+        row order.
     """
-    links = [*pairs, *_links(lesions), *_links(digests)]
-    roots = connected_groups(len(paths), links)
-    frame = pd.DataFrame({"root": roots, "path": list(paths), "lesion": pd.Series(list(lesions), dtype=object)})
-    names = frame.groupby("root")["path"].min().to_dict()
-    names.update(frame.dropna(subset="lesion").groupby("root")["lesion"].min().to_dict())
-    return [str(names[root]) for root in roots.tolist()]
+    links = [np.stack([pairs.i, pairs.j]), _links(lesions), _links(digests)]
+    first, second = np.concatenate(links, axis=1)
+    count = len(paths)
+    joined = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
+    roots = connected_components(joined, directed=False)[1]
+    names = np.empty(count, dtype=object)  # more than the groups are
+    for column in (paths, lesions):
+        codes, known = pd.factorize(_series(column), sort=True)
+        smallest = np.full(count, len(known))
+        np.minimum.at(smallest, roots[codes >= 0], codes[codes >= 0])
+        told = np.flatnonzero(smallest < len(known))
+        names[told] = np.asarray(known, dtype=object)[smallest[told]]
+    return names[roots]
 
 
-def _links(keys: Sequence[Hashable | None]) -> list[Pair]:
-    """Link every row to the first row with the same key."""
-    first: dict[Hashable, int] = {}
-    links = []
-    for row, key in enumerate(keys):
-        if key is None:
-            continue
-        if key in first:
-            links.append(Pair(first[key], row, 0, 1.0, 0))
-        else:
-            first[key] = row
-    return links
+def _links(keys: Column) -> np.ndarray:
+    """Link every row to the first row with the same key; int64 (2, links)."""
+    codes, _ = pd.factorize(_series(keys))
+    rows = np.flatnonzero(codes >= 0)
+    _, first, place = np.unique(codes[rows], return_index=True, return_inverse=True)
+    links = np.stack([rows[first[place]], rows])
+    return links[:, links[0] != links[1]]
+
+
+def _series(values: Column) -> pd.Series:
+    return values if isinstance(values, pd.Series) else pd.Series(values, dtype=object)

@@ -9,31 +9,27 @@ bounds chain them into one group that swallows the data set (docs: DESIGN 6).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dct
 
-SIDE = 64
-"""Height and width of a thumbnail, in pixels."""
-MAX_HAMMING = 6
-"""Largest distance between two hashes, in bits of 64. Source: DESIGN 6, measured on isic2019_mixed180."""
+from dermonas.data.hash_index import Close, Crowd, close_pairs, compared
+from dermonas.data.hashing import Fingerprints, orient
+
 MIN_CORRELATION = 0.97
 """Smallest normalised correlation that confirms a pair. Source: DESIGN 6, measured on isic2019_mixed180."""
-MIN_CONTRAST = 1.0
-"""Smallest standard deviation, in grey levels of 255, at which a correlation means anything: below it an
-8-bit thumbnail holds rounding and JPEG noise only."""
-ORIENTATIONS = 8
-"""The symmetries of the square: four quarter turns, each plain or mirrored."""
+LISTED = 1_000_000
+"""Pairs up to which all are listed; beyond, only those that join two groups."""
 
-_LOW = 8  # the hash reads the 8 x 8 lowest frequencies
-_BASIS: NDArray[np.float64] = dct(np.eye(SIDE), axis=0, norm="ortho")[:_LOW]  # (8, 64): rows are DCT-II waves
-_DECIMALS = 6  # coefficients closer than this are equal: hides rounding, so that flat images hash alike
-_HASH_CHUNK = 1024  # images a time: 32 MB of float64
-_DISTANCE_CHUNK = 1 << 18  # distances a time: 2 MB of uint64, which stays in the cache
-_CONFIRM_CHUNK = 2048  # candidate pairs a time: 2 x 32 MB of float32
+_CONFIRM_CHUNK = 512  # candidate pairs a time: 2 x 8 MB of float32, which stays in the cache
+_REPRESENTATIVES = 16  # images of a crowd that are compared with all of it, one after the other
+_COMPARED = 1 << 26  # hashes of a crowd that are compared outright: 0.2 s
+_CANDIDATES = 1 << 16  # pairs of a crowd that are confirmed outright: 1 s
+
+Reader = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+"""From k rows, repeated or not, to their thumbnails, uint8 (k, 64, 64)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,176 +51,175 @@ class Pair:
     orientation: int
 
 
-def orient(image: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
-    """Turn and mirror the last two axes of an array.
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Near-duplicates in columns, at most one row for (i, j), sorted by it; iterates as `Pair`.
 
-    Args:
-        image: (..., side, side).
-        orientation: In [0, 8). `orientation % 4` quarter turns counter-clockwise, after a mirroring of
-            columns when it is 4 or more.
-
-    Returns:
-        A view of the same shape.
-
-    Raises:
-        ValueError: `orientation` is outside [0, 8).
+    Attributes:
+        i: int64 (n,).
+        j: int64 (n,).
+        hamming: uint8 (n,).
+        correlation: float32 (n,).
+        orientation: uint8 (n,), the best-correlated one.
+        complete: False when pairs within a group were left out (see `near_duplicates`); the groups are the same.
+        unsettled: Images of crowds too diverse to compare in full: links of these may be missing.
     """
-    if not 0 <= orientation < ORIENTATIONS:
-        raise ValueError(f"orientation is {orientation}, must be in 0..{ORIENTATIONS - 1}")
-    mirrored = image[..., ::-1] if orientation >= 4 else image
-    return np.rot90(mirrored, orientation % 4, axes=(-2, -1))
+
+    i: NDArray[np.int64]
+    j: NDArray[np.int64]
+    hamming: NDArray[np.uint8]
+    correlation: NDArray[np.float32]
+    orientation: NDArray[np.uint8]
+    complete: bool = True
+    unsettled: int = 0
+
+    def __len__(self) -> int:
+        return len(self.i)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return self.first(len(self))
+
+    def first(self, count: int) -> Iterator[Pair]:
+        """Iterate over the first `count` pairs."""
+        columns = (self.i, self.j, self.hamming, self.correlation, self.orientation)
+        return (Pair(*values) for values in zip(*(column[:count].tolist() for column in columns), strict=True))
 
 
-def phash(grey64: NDArray[np.uint8]) -> int:
-    """Hash one image so that resized, recompressed and slightly edited copies stay close.
-
-    Bit b (least significant first, row-major over the 8 x 8 lowest DCT-II coefficients, the mean
-    included) is set where the coefficient is above the block's median. A constant image hashes to 1,
-    a black one to 0.
-
-    Args:
-        grey64: (64, 64) uint8, grey levels 0..255.
-
-    Returns:
-        An integer in [0, 2**64).
-
-    Raises:
-        ValueError: the array is not (64, 64) uint8.
-
-    Source: Zauner, "Implementation and benchmarking of perceptual image hash functions" (2010), section 3.2.1;
-        deviations: 64 x 64 input instead of 32 x 32, no blur before, the mean's coefficient kept.
-    """
-    return int(phashes(grey64[None])[0])
+def no_pairs() -> Pairs:
+    """Return no pairs."""
+    rows = np.empty(0, np.int64)
+    return Pairs(rows, rows, np.empty(0, np.uint8), np.empty(0, np.float32), np.empty(0, np.uint8))
 
 
-def phashes(thumbs: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Hash many images as `phash` does.
-
-    Args:
-        thumbs: (n, 64, 64) uint8, grey levels 0..255.
-
-    Returns:
-        (n,) uint64.
-
-    Raises:
-        ValueError: the array is not (n, 64, 64) uint8.
-    """
-    return _pack(_low_frequencies(thumbs))
-
-
-def near_duplicates(thumbs: NDArray[np.uint8]) -> list[Pair]:
+def near_duplicates(prints: Fingerprints, thumbnails: Reader) -> Pairs:
     """Find every pair of images that show the same picture, turned or mirrored or not.
 
-    Every pair of hashes is compared, a block at a time: 8 * n * n / 2 popcounts (25,000 images: 3 s on one core,
-    quadratic beyond), no n x n memory, and no worst case when many hashes collide (an index over hash bands
-    degenerates there: centred lesions share most bands). Confirming costs 17 us a candidate, so a few thousand
-    copies of one picture take minutes. Images below `MIN_CONTRAST` are never paired, since a correlation of
-    rounding noise says nothing; if they are copies, their files' digests say so.
+    Candidates come from an index over the hashes (`hash_index`), and their thumbnails alone are read. Images below
+    `hashing.MIN_CONTRAST` are never paired, since a correlation of rounding noise says nothing; if they are copies,
+    their files' digests say so.
+
+    So that many copies of one picture do not cost the square of their number, pairs are left out where the groups do
+    not need them: after `LISTED` pairs, and in a crowd (more than `hash_index.CROWD` comparisons under one key, about
+    1,000 images), a pair is looked at only if its images are not yet in one group. Every image with a near-duplicate
+    still stands in a pair, and the groups are those of all pairs. The one exception are crowds of over about 8,000
+    images, or of more than 65,536 candidates, that stay apart after 16 of their images were compared with all of
+    them: what is left is counted as `unsettled`.
 
     Args:
-        thumbs: (n, 64, 64) uint8, grey levels 0..255.
-
-    Returns:
-        At most one `Pair` for (i, j), in its best-correlated orientation, sorted by (i, j).
-
-    Raises:
-        ValueError: the array is not (n, 64, 64) uint8.
+        prints: Of n images.
+        thumbnails: Reads the thumbnails of rows in 0..n-1.
     """
-    low = _low_frequencies(thumbs)
-    hashes = _pack(low)
-    usable = np.flatnonzero(_contrast(thumbs) >= MIN_CONTRAST)
-    best: dict[tuple[int, int], Pair] = {}
-    for orientation in range(ORIENTATIONS):
-        turned = _pack(_orient_frequencies(low, orientation))
-        for first, second, distance in _close(hashes[usable], turned[usable], MAX_HAMMING):
-            for start in range(0, len(first), _CONFIRM_CHUNK):
-                part = slice(start, start + _CONFIRM_CHUNK)
-                rows, columns = usable[first[part]], usable[second[part]]
-                correlation = _correlations(thumbs[rows], orient(thumbs[columns], orientation))
-                for k in np.flatnonzero(correlation >= MIN_CORRELATION):
-                    i, j, value = int(rows[k]), int(columns[k]), float(correlation[k])
-                    if (i, j) not in best or best[i, j].correlation < value:
-                        best[i, j] = Pair(i, j, int(distance[part][k]), value, orientation)
-    return [best[key] for key in sorted(best)]
+    rows = np.flatnonzero(prints.clear)
+    search = _Search(prints.hashes[:, rows], rows, thumbnails)
+    for found in close_pairs(search.hashes):
+        if isinstance(found, Crowd):
+            search.crowd(found)
+        else:
+            search.confirm(found, within=search.listed < LISTED)
+    return search.pairs()
 
 
-def connected_groups(count: int, pairs: Iterable[Pair]) -> NDArray[np.int64]:
-    """Merge pairs that share an image into groups.
+class _Search:
+    """Candidates confirmed so far, and the groups that they join."""
 
-    Args:
-        count: Number of images, >= 0.
-        pairs: Pairs over rows 0..count-1, in any order.
+    def __init__(self, hashes: NDArray[np.uint64], rows: NDArray[np.int64], thumbnails: Reader) -> None:
+        self.hashes, self.rows, self.thumbnails = hashes, rows, thumbnails
+        self.listed, self.complete = 0, True
+        self._parent = np.arange(len(rows))
+        self._unsettled = np.zeros(len(rows), dtype=bool)
+        self._found: list[tuple[NDArray[np.generic], ...]] = []
 
-    Returns:
-        (count,) int64: the smallest row of each image's group; an image alone is its own group.
-    """
-    parent = list(range(count))
+    def pairs(self) -> Pairs:
+        """Return what was confirmed, each pair in its best orientation."""
+        if not self._found:
+            columns = [np.empty(0, np.int64)] * 5
+        else:
+            columns = [np.concatenate(part) for part in zip(*self._found, strict=True)]
+        i, j, hamming, correlation, orientation = columns
+        order = np.lexsort((orientation, -correlation, j, i))
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = (np.diff(i[order]) != 0) | (np.diff(j[order]) != 0)
+        best = order[first]
+        return Pairs(
+            self.rows[i[best]], self.rows[j[best]], hamming[best].astype(np.uint8),
+            correlation[best].astype(np.float32), orientation[best].astype(np.uint8),
+            self.complete, int(self._unsettled.sum()),
+        )  # fmt: skip
 
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]  # halve the path, so that long chains stay cheap
-            node = parent[node]
-        return node
+    def confirm(self, close: Close, *, within: bool) -> None:
+        """Keep the candidates whose pixels agree; those within one group only where `within`."""
+        for start in range(0, len(close.i), _CONFIRM_CHUNK):
+            part = slice(start, start + _CONFIRM_CHUNK)
+            i, j, hamming = close.i[part], close.j[part], close.distance[part]
+            if not within:
+                apart = self._roots(i) != self._roots(j)
+                self.complete &= bool(apart.all())
+                i, j, hamming = i[apart], j[apart], hamming[apart]
+                if not len(i):
+                    continue
+            left, right = self.thumbnails(self.rows[i]), self.thumbnails(self.rows[j])
+            correlation = _correlations(left, orient(right, close.orientation))
+            good = correlation >= MIN_CORRELATION
+            if good.any():
+                turned = np.full(int(good.sum()), close.orientation, dtype=np.uint8)
+                self._found.append((i[good], j[good], hamming[good], correlation[good], turned))
+                self.listed += len(turned)
+                self._unite(i[good], j[good])
 
-    for pair in pairs:
-        a, b = sorted((root(pair.i), root(pair.j)))
-        parent[b] = a
-    return np.array([root(node) for node in range(count)], dtype=np.int64)
+    def crowd(self, crowd: Crowd) -> None:
+        """Join the groups within a crowd: representatives first, then the rest if it is small enough."""
+        left, right = (side[~self._unsettled[side]] for side in crowd[:2])
+        turned = crowd.orientation
+        done = np.zeros(0, dtype=np.int64)
+        for _ in range(_REPRESENTATIVES):
+            roots, sizes = np.unique(self._roots(np.union1d(left, right)), return_counts=True)
+            largest = roots[sizes.argmax()] if len(roots) else -1
+            first, second = (side[(self._roots(side) != largest) & ~np.isin(side, done)] for side in (left, right))
+            rest = Crowd(first, right, turned), Crowd(np.setdiff1d(left, first), second, turned)
+            close = self._few(rest)
+            if close is not None:
+                self.complete &= bool((sizes == 1).all())
+                for found in close:
+                    self.confirm(found, within=False)
+                return
+            one = first[:1] if len(first) else second[:1]
+            for part in (Crowd(one, right, turned), Crowd(left, one, turned)):
+                for found in compared(self.hashes, part):
+                    self.confirm(found, within=False)
+            done = np.append(done, one)
+        self.complete = False
+        self._unsettled[first] = self._unsettled[second] = True
 
+    def _few(self, crowds: tuple[Crowd, ...]) -> list[Close] | None:
+        """Return the candidates of crowds between groups; None if they or the comparisons are too many."""
+        if sum(len(left) * len(right) for left, right, _ in crowds) > _COMPARED:
+            return None
+        kept, count = [], 0
+        for crowd in crowds:
+            for found in compared(self.hashes, crowd):
+                apart = self._roots(found.i) != self._roots(found.j)
+                count += int(apart.sum())
+                if count > _CANDIDATES:
+                    return None
+                kept.append(Close(found.i[apart], found.j[apart], found.distance[apart], found.orientation))
+        return kept
 
-def _low_frequencies(thumbs: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the (n, 8, 8) lowest orthonormal DCT-II coefficients of (n, 64, 64) uint8."""
-    if thumbs.ndim != 3 or thumbs.shape[1:] != (SIDE, SIDE) or thumbs.dtype != np.uint8:
-        raise ValueError(f"thumbnails are {thumbs.shape} {thumbs.dtype}, must be (n, {SIDE}, {SIDE}) uint8")
-    low = np.empty((len(thumbs), _LOW, _LOW))
-    for start in range(0, len(thumbs), _HASH_CHUNK):
-        part = slice(start, start + _HASH_CHUNK)
-        low[part] = _BASIS @ thumbs[part].astype(np.float64) @ _BASIS.T
-    return np.round(low, _DECIMALS)
+    def _roots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a name of each row's group."""
+        found = self._parent[rows]
+        while not np.array_equal(above := self._parent[found], found):
+            found = above
+        self._parent[rows] = found  # shortens the next way
+        return found
 
-
-def _orient_frequencies(low: NDArray[np.float64], orientation: int) -> NDArray[np.float64]:
-    """Return the coefficients of `orient(image, orientation)`, given those of the image.
-
-    Mirroring an axis changes the sign of its odd DCT-II waves and a transposition swaps the axes, both
-    exactly; a quarter turn counter-clockwise is a transposition, then a mirroring of rows.
-    """
-    sign = np.where(np.arange(_LOW) % 2, -1.0, 1.0)
-    turned = low * sign if orientation >= 4 else low
-    for _ in range(orientation % 4):
-        turned = turned.swapaxes(-2, -1) * sign[:, None]
-    return turned
-
-
-def _pack(low: NDArray[np.float64]) -> NDArray[np.uint64]:
-    """Compare (n, 8, 8) coefficients with their medians and pack the bits into (n,) uint64."""
-    flat = low.reshape(len(low), _LOW * _LOW)
-    bits = flat > np.median(flat, axis=1, keepdims=True)
-    return np.packbits(bits, axis=1, bitorder="little").view("<u8").reshape(-1).astype(np.uint64)
-
-
-def _close(
-    left: NDArray[np.uint64], right: NDArray[np.uint64], bound: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]]:
-    """Yield blocks of (i, j, distance) with i < j and `left[i]`, `right[j]` within `bound` bits."""
-    count = len(left)
-    columns = min(max(count, 1), 1 << 12)
-    rows = max(1, _DISTANCE_CHUNK // columns)
-    for top in range(0, count, rows):
-        for start in range(top - top % columns, count, columns):
-            distance = np.bitwise_count(left[top : top + rows, None] ^ right[None, start : start + columns])
-            flat = np.flatnonzero(distance <= bound)
-            width = distance.shape[1]
-            i, j = top + flat // width, start + flat % width
-            keep = i < j
-            if keep.any():
-                yield i[keep], j[keep], distance.reshape(-1)[flat[keep]]
-
-
-def _contrast(thumbs: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return each image's standard deviation, in grey levels."""
-    parts = [thumbs[k : k + _HASH_CHUNK].std(axis=(1, 2)) for k in range(0, len(thumbs), _HASH_CHUNK)]
-    return np.concatenate(parts) if parts else np.empty(0)
+    def _unite(self, i: NDArray[np.int64], j: NDArray[np.int64]) -> None:
+        parent = self._parent
+        for one, other in zip(i.tolist(), j.tolist(), strict=True):
+            while parent[one] != one:
+                one = parent[one]
+            while parent[other] != other:
+                other = parent[other]
+            parent[max(one, other)] = min(one, other)
 
 
 def _correlations(left: NDArray[np.generic], right: NDArray[np.generic]) -> NDArray[np.float32]:

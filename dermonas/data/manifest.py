@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dermonas.errors import DataError, StorageError
 
@@ -30,7 +32,8 @@ COLUMNS = ("path", "label", "group", "split", "search", "sha256", "phash", "widt
 FORMAT = 1
 """Version of the files; a reader refuses another."""
 
-_TEXT = ("path", "label", "group", "split", "sha256", "phash")
+_TEXT = ("path", "group", "sha256", "phash")  # each row has one: kept in Arrow, at a third of the memory of objects
+_ROW_GROUP = 1 << 16  # rows written, read and digested at a time
 _DIGESTED = ("path", "label", "group", "split", "search", "sha256")
 _MEND = "run prepare again"
 
@@ -40,7 +43,8 @@ class Manifest:
     """A prepared data set.
 
     Attributes:
-        frame: One row an image, sorted by path, index 0..n-1. `path` (str, relative to root, forward slashes),
+        frame: One row an image, sorted by path, index 0..n-1. Text that every row has is of dtype str, other text of
+            dtype object with None where it is missing. `path` (str, relative to root, forward slashes),
             `label` (class name or None), `group` (str: rows that must stay on one side of a split), `split`
             (train, validation, test or None), `search` (bool), `sha256` (of the file), `phash` (16 hex digits),
             `width`, `height` (pixels, upright), then metadata.
@@ -67,9 +71,11 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 (64 hex digits) over classes and each row's path, label, group, split, search and sha256."""
         digest = hashlib.sha256(json.dumps([FORMAT, list(self.classes)]).encode())
-        columns = [self.frame[name].tolist() for name in _DIGESTED]
-        for row in zip(*columns, strict=True):
-            digest.update(json.dumps(row, ensure_ascii=True).encode() + b"\n")
+        encode = json.JSONEncoder(ensure_ascii=True).encode
+        for start in range(0, len(self.frame), _ROW_GROUP):
+            part = self.frame.iloc[start : start + _ROW_GROUP]
+            columns = [part[name].astype(object).tolist() for name in _DIGESTED]
+            digest.update("".join(f"{encode(row)}\n" for row in zip(*columns, strict=True)).encode())
         return digest.hexdigest()
 
     def search_frame(self) -> pd.DataFrame:
@@ -84,9 +90,8 @@ class Manifest:
 
     def label_indices(self, frame: pd.DataFrame | None = None) -> np.ndarray:
         """Return each row's class number, int64 (n,), -1 where there is no label; of the whole manifest by default."""
-        numbers = {name: index for index, name in enumerate(self.classes)}
         rows = self.frame if frame is None else frame
-        return np.array([numbers.get(label, -1) for label in rows["label"]], dtype=np.int64)
+        return pd.Categorical(rows["label"], categories=self.classes).codes.astype(np.int64)
 
     def paths(self, frame: pd.DataFrame | None = None) -> list[Path]:
         """Return each row's file; of the whole manifest by default."""
@@ -100,17 +105,33 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
     if absent:
         raise DataError(f"manifest has no column {', '.join(absent)}: {_MEND}")
     extra = sorted(name for name in frame.columns if name not in COLUMNS)
-    rows = frame[[*COLUMNS, *extra]].sort_values("path", kind="stable").reset_index(drop=True)
-    text = [*_TEXT, *(name for name in extra if not pd.api.types.is_numeric_dtype(rows[name]))]
-    for name in text:
+    rows = frame[[*COLUMNS, *extra]]
+    if not rows["path"].is_monotonic_increasing:
+        rows = rows.sort_values("path", kind="stable")
+    rows = rows.reset_index(drop=True)
+    empty = [name for name in _TEXT if rows[name].isna().any()]
+    if empty:
+        raise DataError(f"manifest has a row without {', '.join(empty)}: {_MEND}")
+    for name in ("label", "split", *(name for name in extra if not pd.api.types.is_numeric_dtype(rows[name]))):
         rows[name] = optional_text(rows[name])
-    return rows.astype({"search": bool, "width": np.int32, "height": np.int32})
+    return rows.astype({**dict.fromkeys(_TEXT, "str"), "search": bool, "width": np.int32, "height": np.int32})
 
 
 def optional_text(values: pd.Series) -> pd.Series:
     """Return a text column with None, not NaN, where it is missing (pandas turns one into the other)."""
-    plain = values.astype(object)
-    return plain.where(plain.notna(), None)
+    codes, known = pd.factorize(values)
+    # Rows with the same text share it: a million labels are a thousand objects.
+    texts = np.array([*known, None], dtype=object)
+    return pd.Series(texts[codes], index=values.index, name=values.name, dtype=object)
+
+
+def hexadecimal(values: np.ndarray) -> pd.Series:
+    """Return bytes, uint8 (n, k), as a text column of 2 k digits."""
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    text = np.stack([digits[values >> 4], digits[values & 15]], axis=-1)
+    offsets = np.arange(len(values) + 1, dtype=np.int64) * (2 * values.shape[1])
+    column = pa.LargeStringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(text))
+    return pa.table({"": column}).to_pandas()[""].astype("str")
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
@@ -144,7 +165,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
     fresh = [path.with_name(f".{path.name}.{os.getpid()}") for path in (table, facts)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        manifest.frame.to_parquet(fresh[0], index=False)
+        _write_table(manifest.frame, fresh[0])
         fresh[1].write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
         # The JSON last: until it is in place, its old digest disowns the new rows.
         fresh[0].replace(table)
@@ -157,6 +178,18 @@ def write_manifest(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
             with contextlib.suppress(OSError):  # where the folder is none, it must not hide the first error
                 path.unlink(missing_ok=True)
     return table, facts
+
+
+def _write_table(frame: pd.DataFrame, path: Path) -> None:
+    empty = pa.Schema.from_pandas(frame.iloc[:0], preserve_index=False)
+    # A part without any label would not tell that the column holds text.
+    text = [pa.types.is_null(kind) or pa.types.is_large_string(kind) for kind in empty.types]
+    fields = [pa.field(item.name, pa.string()) if plain else item for item, plain in zip(empty, text, strict=True)]
+    schema = pa.schema(fields, metadata=empty.metadata)
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, max(1, len(frame)), _ROW_GROUP):
+            part = frame.iloc[start : start + _ROW_GROUP]
+            writer.write_table(pa.Table.from_pandas(part, schema, preserve_index=False))
 
 
 def read_manifest(folder: Path) -> Manifest:

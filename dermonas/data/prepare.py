@@ -12,26 +12,34 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL
 from filelock import FileLock, Timeout
 
 from dermonas.data.audit import audit_leakage
 from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.data.groups import merge_groups
-from dermonas.data.inspection import Inspected, inspect_files
-from dermonas.data.leakage import Pair, near_duplicates
-from dermonas.data.manifest import SPLITS, Manifest, write_manifest
+from dermonas.data.hashing import Fingerprints
+from dermonas.data.inspection import Inspection, inspect_files
+from dermonas.data.journal import Journal
+from dermonas.data.leakage import Pairs, near_duplicates, no_pairs
+from dermonas.data.manifest import SPLITS, Manifest, hexadecimal, write_manifest
 from dermonas.data.search_set import select_search_rows
 from dermonas.data.sources.choose import list_source
 from dermonas.data.sources.listing import LISTING_COLUMNS, Listing
 from dermonas.data.splits import PAPER_SIZES, assign_splits
 from dermonas.errors import DataError, StorageError
 from dermonas.events import Observer
+
+NAMED = 1000
+"""Images that the report names for their peculiarities; it counts them all."""
+
+_LOGGED = 20  # quarantined images that are logged one by one; the file has them all
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +49,13 @@ def prepare(config: PrepareConfig, observer: Observer) -> Manifest:
 
     Beside the manifest it writes quarantine.csv (path, reason), report.json (counts, peculiarities of
     images, the settings) and audit.json (duplicates). A run that fails leaves an earlier manifest as it was;
-    quarantine.csv is written even then, for it says why.
+    quarantine.csv is written even then, for it says why. What was inspected is kept in `.prepare` until a prepare
+    into this folder succeeds: a run that was killed or refused goes on from there.
 
     Args:
         config: The settings.
-        observer: Told `started("prepare", images, ...)`, each file as `artifact`, and `finished` with counts.
+        observer: Told `started("prepare", images, ...)`, the progress as `epoch` (see `inspection.inspect_files`),
+            each file as `artifact`, and `finished` with counts.
 
     Returns:
         The manifest as written.
@@ -64,11 +74,10 @@ def prepare(config: PrepareConfig, observer: Observer) -> Manifest:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
             try:
-                shutil.rmtree(scratch, ignore_errors=True)  # of a prepare that was killed
-                scratch.mkdir()
-                return _prepare(config, scratch, observer)
+                manifest = _prepare(config, scratch, observer)
+                shutil.rmtree(scratch)
+                return manifest
             finally:
-                shutil.rmtree(scratch, ignore_errors=True)
                 lock.unlink(missing_ok=True)
     except Timeout as error:
         raise DataError(f"another prepare is writing to {out}: wait for it, or choose another --out") from error
@@ -84,19 +93,19 @@ def prepare(config: PrepareConfig, observer: Observer) -> Manifest:
 def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manifest:
     began = time.monotonic()
     listing = list_source(config)
-    paths = [listing.root / path for path in listing.frame["path"]]
-    observer.started("prepare", len(paths), {"dataset": config.dataset, "source": config.source})
-    inspected, thumbnails = inspect_files(
-        paths, workers=config.workers, max_pixels=config.max_pixels, thumbnails=scratch / "thumbnails.npy"
-    )
-    quarantined = _quarantined(listing, inspected)
-    _write_quarantine(scratch, output_folder(config), quarantined)
-    usable = np.array([item.reason is None for item in inspected], dtype=bool)
-    _refuse_unusable(config, len(paths), int(usable.sum()), quarantined)
-
-    frame = _described(listing.frame, inspected)[usable].reset_index(drop=True)
-    pairs = _pairs(thumbnails, usable) if config.near_duplicates else []
-    frame["group"] = merge_groups(frame["path"].tolist(), _optional(frame["lesion"]), frame["sha256"].tolist(), pairs)
+    count = len(listing.frame)
+    observer.started("prepare", count, {"dataset": config.dataset, "source": config.source})
+    with Journal(scratch, {"pillow": PIL.__version__, "max_pixels": config.max_pixels}) as journal:
+        inspected = inspect_files(
+            listing.root, listing.frame["path"].tolist(), journal, workers=config.workers,
+            max_pixels=config.max_pixels, observer=observer,
+        )  # fmt: skip
+        quarantined = _quarantined(listing, inspected)
+        _write_quarantine(scratch, output_folder(config), quarantined)
+        _refuse_unusable(config, scratch, inspected, quarantined)
+        frame = _described(listing.frame, inspected)
+        pairs = _pairs(inspected) if config.near_duplicates else no_pairs()
+    frame["group"] = merge_groups(frame["path"], frame["lesion"], frame["sha256"], pairs)
     grouped = config.split == "lesion"
     frame["split"], extra_counts = assign_splits(frame, grouped=grouped, sizes=_sizes(config, frame), seed=config.seed)
     frame["search"] = select_search_rows(
@@ -106,7 +115,7 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
     manifest = _manifest(config, listing, frame, grouped)
     counts = _counts(manifest, listing, quarantined, extra_counts)
     metrics = _metrics(counts, audit, time.monotonic() - began)
-    report = {"counts": counts, "notes": _image_notes(listing, inspected), "source": dict(listing.notes),
+    report = {"counts": counts, **_image_notes(listing, inspected), "source": dict(listing.notes),
               "digest": manifest.digest, "config": _plain(config), "seconds": round(metrics["seconds"], 3)}  # fmt: skip
     written = [_write_json(scratch, output_folder(config), name, content) for name, content in
                (("report.json", report), ("audit.json", audit))]  # fmt: skip
@@ -117,47 +126,49 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
     return manifest
 
 
-def _pairs(thumbnails: np.ndarray, usable: np.ndarray) -> list[Pair]:
-    """Find near-duplicates, numbered by usable row.
-
-    The thumbnails stay a memory map: one of an unusable image is blank, and a blank one is never paired.
-    """
-    row = np.cumsum(usable) - 1
-    return [replace(pair, i=int(row[pair.i]), j=int(row[pair.j])) for pair in near_duplicates(thumbnails)]
+def _pairs(inspected: Inspection) -> Pairs:
+    """Find near-duplicates, numbered by usable row."""
+    rows = np.flatnonzero(inspected.usable)
+    prints = Fingerprints(inspected.prints.hashes[:, rows], inspected.prints.clear[rows])
+    return near_duplicates(prints, lambda chosen: inspected.thumbnails(rows[chosen]))
 
 
-def _quarantined(listing: Listing, inspected: Sequence[Inspected]) -> list[tuple[str, str]]:
-    faulty = [
-        (str(path), item.reason)
-        for path, item in zip(listing.frame["path"], inspected, strict=True)
-        if item.reason is not None
-    ]
-    for path, reason in faulty:
+def _quarantined(listing: Listing, inspected: Inspection) -> list[tuple[str, str]]:
+    rows = sorted(inspected.faults)
+    reasons = [inspected.faults[row] for row in rows]
+    faulty = list(zip(listing.frame["path"].iloc[rows].tolist(), reasons, strict=True))
+    for path, reason in faulty[:_LOGGED]:
         _log.warning("quarantined %s: %s", path, reason)
+    if len(faulty) > _LOGGED:
+        _log.warning("quarantined %d more: see quarantine.csv", len(faulty) - _LOGGED)
     if listing.missing:
         name, reason = listing.missing[0]
         _log.warning("%d images are listed and not there, first: %s: %s", len(listing.missing), name, reason)
     return [*faulty, *listing.missing]
 
 
-def _refuse_unusable(config: PrepareConfig, total: int, usable: int, quarantined: Sequence[tuple[str, str]]) -> None:
+def _refuse_unusable(
+    config: PrepareConfig, scratch: Path, inspected: Inspection, quarantined: Sequence[tuple[str, str]]
+) -> None:
     where = f"see {output_folder(config) / 'quarantine.csv'}"
     first = f"first {quarantined[0][0]}: {quarantined[0][1]}" if quarantined else ""
-    if not usable:
-        raise DataError(f"none of the {total} images in {config.root} can be used, {first}; {where}")
+    if not inspected.usable.any():
+        shutil.rmtree(scratch, ignore_errors=True)  # there is nothing to go on from
+        raise DataError(f"none of the {len(inspected.usable)} images in {config.root} can be used, {first}; {where}")
     if config.strict and quarantined:
         raise DataError(
             f"{len(quarantined)} images are quarantined, {first}; {where}, mend or remove them, or leave --strict out"
         )
 
 
-def _described(frame: pd.DataFrame, inspected: Sequence[Inspected]) -> pd.DataFrame:
-    columns = ("sha256", "phash", "width", "height")
-    return frame.assign(**{name: [getattr(item, name) for item in inspected] for name in columns})
-
-
-def _optional(values: pd.Series) -> list[str | None]:
-    return [None if pd.isna(value) else str(value) for value in values]
+def _described(frame: pd.DataFrame, inspected: Inspection) -> pd.DataFrame:
+    """Return the usable rows with what the inspection found."""
+    rows = np.flatnonzero(inspected.usable)
+    phash = inspected.prints.hashes[0, rows].astype(">u8").view(np.uint8).reshape(-1, 8)
+    return frame.iloc[rows].reset_index(drop=True).assign(
+        sha256=hexadecimal(inspected.sha256[rows]), phash=hexadecimal(phash),
+        width=inspected.width[rows], height=inspected.height[rows],
+    )  # fmt: skip
 
 
 def _sizes(config: PrepareConfig, frame: pd.DataFrame) -> Sequence[float]:
@@ -189,10 +200,8 @@ def _counts(
 ) -> dict[str, Any]:
     frame = manifest.frame
     kinds = Counter(reason.split(" (")[0] for _, reason in quarantined)
-    by_class = {
-        name: {split: int(((frame["split"] == split) & (frame["label"] == name)).sum()) for split in SPLITS}
-        for name in manifest.classes
-    }
+    placed = frame.groupby(["label", "split"]).size().to_dict()
+    by_class = {name: {split: int(placed.get((name, split), 0)) for split in SPLITS} for name in manifest.classes}
     return {
         "listed": len(listing.frame) + len(listing.missing),
         "images": len(frame),
@@ -219,9 +228,12 @@ def _metrics(counts: dict[str, Any], audit: dict[str, Any], seconds: float) -> d
     }
 
 
-def _image_notes(listing: Listing, inspected: Sequence[Inspected]) -> dict[str, list[str]]:
-    pairs = zip(listing.frame["path"], inspected, strict=True)
-    return {str(path): list(item.notes) for path, item in pairs if item.notes}
+def _image_notes(listing: Listing, inspected: Inspection) -> dict[str, Any]:
+    rows = sorted(inspected.notes)
+    kinds = Counter(note for notes in inspected.notes.values() for note in notes)
+    paths = listing.frame["path"].iloc[rows[:NAMED]]
+    named = {path: list(inspected.notes[row]) for path, row in zip(paths, rows, strict=False)}
+    return {"notes": named, "images_by_note": dict(sorted(kinds.items()))}
 
 
 def _plain(config: PrepareConfig) -> dict[str, Any]:

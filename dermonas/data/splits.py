@@ -45,9 +45,9 @@ def split_counts(total: int, sizes: Sequence[float]) -> tuple[int, int, int]:
 
 
 def split_rows(
-    paths: Sequence[str],
-    labels: Sequence[str],
-    groups: Sequence[str],
+    paths: Sequence[str] | pd.Series,
+    labels: Sequence[str] | pd.Series,
+    groups: Sequence[str] | pd.Series,
     counts: tuple[int, int, int],
     seed: int,
 ) -> np.ndarray:
@@ -67,28 +67,35 @@ def split_rows(
     Returns:
         (n,) object array of "train", "validation", "test", in the order of the arguments.
     """
-    frame = pd.DataFrame({"path": list(paths), "label": list(labels), "group": list(groups)})
-    grouped = frame.groupby("group", sort=True)
-    table = pd.DataFrame({"size": grouped.size(), "key": grouped["path"].min(), "label": _commonest_labels(frame)})
-    table = table.sort_values("key")
-    strata = {str(label): part for label, part in table.groupby("label", sort=True)}
-    images = {label: int(part["size"].sum()) for label, part in strata.items()}
-    eligible = {label: len(part) >= len(SPLITS) for label, part in strata.items()}
+    group, names = pd.factorize(_column(groups), sort=True)
+    label, known = pd.factorize(_column(labels), sort=True)
+    sizes = np.bincount(group, minlength=len(names))
+    # Groups in the order of their first path.
+    order = pd.unique(group[np.argsort(pd.factorize(_column(paths), sort=True)[0], kind="stable")])
+    owner = _commonest_labels(group, label, len(known))[order]
+    strata = {str(known[code]): order[owner == code] for code in range(len(known)) if (owner == code).any()}
+    images = {name: int(sizes[part].sum()) for name, part in strata.items()}
+    eligible = {name: len(part) >= len(SPLITS) for name, part in strata.items()}
     validation = _shares(images, counts[1], eligible)
-    test = _shares({label: images[label] - validation[label] for label in images}, counts[2], eligible)
-    chosen: dict[str, str] = {}
-    for label, part in strata.items():
-        targets = np.array([images[label] - validation[label] - test[label], validation[label], test[label]])
-        order = numpy_generator(seed, "split", str(label)).permutation(len(part))
-        chosen.update(_deal(part.index.to_numpy()[order], part["size"].to_numpy()[order], targets))
-    return np.array([chosen[group] for group in groups], dtype=object)
+    test = _shares({name: images[name] - validation[name] for name in images}, counts[2], eligible)
+    chosen = np.zeros(len(names), dtype=np.int64)
+    for name, part in strata.items():
+        targets = (images[name] - validation[name] - test[name], validation[name], test[name])
+        shuffled = part[numpy_generator(seed, "split", name).permutation(len(part))]
+        chosen[shuffled] = _deal(sizes[shuffled], targets)
+    return np.array(SPLITS, dtype=object)[chosen[group]]
 
 
-def _commonest_labels(frame: pd.DataFrame) -> pd.Series:
+def _column(values: Sequence[str] | pd.Series) -> pd.Series:
+    return values if isinstance(values, pd.Series) else pd.Series(values, dtype=object)
+
+
+def _commonest_labels(group: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
     """Return each group's commonest label, by group; the first in the alphabet among equals."""
-    counts = frame.groupby(["group", "label"], sort=True).size().reset_index(name="count")
-    ranked = counts.sort_values(["group", "count", "label"], ascending=[True, False, True])
-    return ranked.drop_duplicates("group").set_index("group")["label"]
+    both, counts = np.unique(group * labels + label, return_counts=True)
+    ranked = np.lexsort((both % labels, -counts, both // labels))
+    first = np.unique(both[ranked] // labels, return_index=True)[1]
+    return both[ranked][first] % labels
 
 
 def _shares(images: dict[str, int], total: int, eligible: dict[str, bool]) -> dict[str, int]:
@@ -109,18 +116,26 @@ def _shares(images: dict[str, int], total: int, eligible: dict[str, bool]) -> di
     return shares
 
 
-def _deal(names: np.ndarray, sizes: np.ndarray, targets: np.ndarray) -> dict[str, str]:
-    """Deal shuffled groups of one class to the three splits."""
-    left = targets.astype(np.int64).copy()
-    share = np.maximum(targets, 1)
-    chosen: dict[str, str] = {}
-    several = sizes > 1
-    for index in [*np.flatnonzero(several), *np.flatnonzero(~several)]:
-        fits = left >= sizes[index]
+def _deal(sizes: np.ndarray, targets: tuple[int, int, int]) -> np.ndarray:
+    """Deal shuffled groups of one class to the three splits, (n,) numbers of splits.
+
+    Each goes to the split that lacks most relative to its share. Groups of several images come first.
+    """
+    left = list(targets)
+    share = [max(target, 1) for target in targets]
+    chosen = np.zeros(len(sizes), dtype=np.int64)
+    for index in np.flatnonzero(sizes > 1).tolist():
+        size = int(sizes[index])
+        fits = [split for split in range(len(left)) if left[split] >= size]
         # A group that fits nowhere goes to train, where an excess distorts least.
-        split = int(np.where(fits, left / share, -1.0).argmax()) if fits.any() else 0
-        left[split] -= sizes[index]
-        chosen[str(names[index])] = SPLITS[split]
+        split = max(fits, key=lambda split: left[split] / share[split]) if fits else 0
+        left[split] -= size
+        chosen[index] = split
+    # Of single images each takes one place: the places of all splits, those that lack most first.
+    places = np.concatenate([np.full(max(count, 0), split) for split, count in enumerate(left)])
+    lack = np.concatenate([np.arange(max(count, 0), 0, -1) / whole for count, whole in zip(left, share, strict=True)])
+    single = np.flatnonzero(sizes == 1)
+    chosen[single] = places[np.lexsort((places, -lack))][: len(single)]
     return chosen
 
 
@@ -157,9 +172,7 @@ def assign_splits(
     wanted = _remaining_sizes(sizes, set(frame.loc[held, "official"]))
     rows = frame[pool]
     names = rows["group"] if grouped else rows["path"]
-    split[pool] = split_rows(
-        rows["path"].tolist(), rows["label"].tolist(), names.tolist(), split_counts(len(rows), wanted), seed
-    )
+    split[pool] = split_rows(rows["path"], rows["label"], names, split_counts(len(rows), wanted), seed)
     return split, {"set_aside": int(set_aside.sum())}
 
 

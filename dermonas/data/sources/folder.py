@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from dermonas.data.manifest import optional_text
 from dermonas.data.sources.listing import Listing, class_order, existing_root, few, files_below
 from dermonas.errors import DataError, LabelError
 
@@ -40,22 +41,19 @@ def list_folder(root: Path | None) -> Listing:
     folder = existing_root(root, "folder")
     notes: dict[str, Any] = {}
     parts = _split_folders(folder)
-    rows: list[tuple[str, str | None, str | None]] = []
-    if not parts:
-        rows = [(path, label, None) for path, label in _list_classes(folder, folder, notes)]
-    for official, part in parts.items():
-        found = _list_classes(folder, part, notes)
-        if official != "train" and all(label is None for _, label in found):
-            notes[f"{part.name}_ignored"] = f"{len(found)} unlabelled images"  # ImageNet's test archive
+    found: list[pd.DataFrame] = []
+    for official, part in parts.items() if parts else [(None, folder)]:
+        rows = _list_classes(folder, part, notes).assign(official=official)
+        if official not in (None, "train") and rows["label"].isna().all():
+            notes[f"{part.name}_ignored"] = f"{len(rows)} unlabelled images"  # ImageNet's test archive
             continue
-        rows.extend((path, label, official) for path, label in found)
-    if {official for _, _, official in rows} == {"train", "validation"}:
-        rows = [(path, label, "test" if official == "validation" else official) for path, label, official in rows]
+        found.append(rows)
+    frame = pd.concat(found, ignore_index=True).assign(lesion=None, extra=False)
+    if set(frame["official"]) == {"train", "validation"}:
+        frame["official"] = frame["official"].replace("validation", "test")
         notes["test"] = "the validation folder: there is no test folder"
-    _refuse_unknown_classes(rows)
-    frame = pd.DataFrame(rows, columns=["path", "label", "official"]).assign(lesion=None, extra=False)
-    labels = [label for _, label, _ in rows if label is not None]
-    return Listing(frame, folder, class_order(labels), {}, notes)
+    _refuse_unknown_classes(frame)
+    return Listing(frame, folder, class_order(frame["label"].dropna().unique()), {}, notes)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -73,55 +71,61 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return {role: found[role] for role in ("train", "validation", "test") if role in found}
 
 
-def _list_classes(root: Path, folder: Path, notes: dict[str, Any]) -> list[tuple[str, str | None]]:
-    """List (path relative to root, class or None) below a folder that is flat or holds class folders."""
+def _list_classes(root: Path, folder: Path, notes: dict[str, Any]) -> pd.DataFrame:
+    """List path (relative to root) and label (class or None) below a folder that is flat or holds class folders."""
     images, others = files_below(folder)
     name = folder.relative_to(root).as_posix()
+    prefix = "" if name == "." else f"{name}/"
     if not images:
         raise DataError(f"{folder} holds no image (.jpg, .png, ...): give the folder that holds them (--root FOLDER)")
     if others:
-        notes[f"{name}_other_files"] = [path.relative_to(root).as_posix() for path in others[:20]]
-    flat = [path for path in images if path.parent == folder]
-    if len(flat) == len(images):
-        return [(path.relative_to(root).as_posix(), None) for path in images]
-    if flat:
-        raise DataError(f"{folder} holds images beside class folders ({few(path.name for path in flat)}): move them")
-    labels = [path.relative_to(folder).parts[0] for path in images]
-    empty = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")} - set(labels)
+        notes[f"{name}_other_files"] = [prefix + path for path in others]
+    paths = pd.Series(images, dtype="str")
+    flat = ~paths.str.contains("/", regex=False)
+    frame = pd.DataFrame({"path": prefix + paths, "label": None}, dtype=object).astype({"path": "str"})
+    if flat.all():
+        return frame
+    if flat.any():
+        raise DataError(f"{folder} holds images beside class folders ({few(paths[flat])}): move them")
+    frame["label"] = optional_text(paths.str.partition("/")[0])
+    empty = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    empty -= set(frame["label"])
     if empty:
         notes[f"{name}_empty_classes"] = sorted(empty)
-    _refuse_two_classes(folder, images, labels)
-    return [(path.relative_to(root).as_posix(), label) for path, label in zip(images, labels, strict=True)]
+    _refuse_two_classes(folder, paths, frame["label"])
+    return frame
 
 
-def _refuse_two_classes(folder: Path, images: list[Path], labels: list[str]) -> None:
+def _refuse_two_classes(folder: Path, images: pd.Series, labels: pd.Series) -> None:
     """Refuse an image id that lies in two class folders; running numbers count only when the files are the same."""
-    places: defaultdict[str, list[tuple[Path, str]]] = defaultdict(list)
-    for path, label in zip(images, labels, strict=True):
-        places[path.stem].append((path, label))
+    stems = images.str.replace(r"^.*/", "", regex=True).str.replace(r"(?<=.)\.[^.]*$", "", regex=True)
+    twice = stems.duplicated(keep=False)
+    places: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for stem, path, label in zip(stems[twice], images[twice], labels[twice], strict=True):
+        places[stem].append((path, label))
     faults = []
     for stem, found in places.items():
         if len({label for _, label in found}) < 2:
             continue
-        if not _RUNNING.match(stem) or _same_file_in_two_classes(found):
-            faults.append(" and ".join(path.relative_to(folder).as_posix() for path, _ in found))
+        if not _RUNNING.match(stem) or _same_file_in_two_classes(folder, found):
+            faults.append(" and ".join(path for path, _ in found))
     if faults:
         raise LabelError(f"{folder} has an image id in two class folders: {few(faults)}; keep each image in one class")
 
 
-def _same_file_in_two_classes(found: list[tuple[Path, str]]) -> bool:
+def _same_file_in_two_classes(folder: Path, found: list[tuple[str, str]]) -> bool:
     classes: defaultdict[str, set[str]] = defaultdict(set)
-    sizes = pd.Series([path.stat().st_size for path, _ in found])
+    sizes = pd.Series([(folder / path).stat().st_size for path, _ in found])
     for path, label in (item for item, twin in zip(found, sizes.duplicated(keep=False), strict=True) if twin):
         try:
-            classes[hashlib.sha256(path.read_bytes()).hexdigest()].add(label)
+            classes[hashlib.sha256((folder / path).read_bytes()).hexdigest()].add(label)
         except OSError:
             continue  # the inspection reports it
     return any(len(labels) > 1 for labels in classes.values())
 
 
-def _refuse_unknown_classes(rows: list[tuple[str, str | None, str | None]]) -> None:
-    train = {label for _, label, official in rows if official in ("train", None)}
-    unknown = sorted({label for _, label, _ in rows if label is not None} - train)
-    if unknown and train != {None}:
+def _refuse_unknown_classes(frame: pd.DataFrame) -> None:
+    train = frame.loc[frame["official"].isna() | (frame["official"] == "train"), "label"]
+    unknown = sorted(set(frame["label"].dropna().unique()) - set(train.dropna().unique()))
+    if unknown and train.notna().any():
         raise LabelError(f"class folder {few(unknown)} is held out but not in train: add it there or remove it")

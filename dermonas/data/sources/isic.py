@@ -61,13 +61,13 @@ def _list_part(root: Path, split: str, notes: dict[str, Any], missing: list[tupl
     if not images:
         raise DataError(f"{images_folder} holds no .jpg, .jpeg or .png image: unpack the official archive there")
     if others:
-        notes[f"{split.lower()}_other_files"] = [path.relative_to(root).as_posix() for path in others[:20]]
-    ids = [plain_id(path.name) for path in images]
+        notes[f"{split.lower()}_other_files"] = [f"{images_folder.name}/{path}" for path in others]
+    ids = [plain_id(path.rpartition("/")[2]) for path in images]
     _refuse_twins(images, ids)
     metadata_path = _one(root, f"*_{split}_Metadata.csv")
     truth_path = _one(root, f"*_{split}_GroundTruth.csv")
     metadata = read_table(metadata_path) if metadata_path is not None else None
-    frame = pd.DataFrame({"path": [path.relative_to(root).as_posix() for path in images], "id": ids})
+    frame = pd.DataFrame({"path": [f"{images_folder.name}/{path}" for path in images], "id": ids})
     frame["label"] = _labels(truth_path, ids, images, metadata, split, notes, missing)
     frame["lesion"] = None
     frame["official"] = None
@@ -83,7 +83,7 @@ def _list_part(root: Path, split: str, notes: dict[str, Any], missing: list[tupl
 def _labels(
     truth: Path | None,
     ids: list[str],
-    images: list[Path],
+    images: list[str],
     metadata: pd.DataFrame | None,
     split: str,
     notes: dict[str, Any],
@@ -94,7 +94,7 @@ def _labels(
         return [None] * len(ids)
     table, _ = read_labels(truth)
     by_id = dict(zip(table["id"], table["label"], strict=True))
-    orphans = [path.name for path, image_id in zip(images, ids, strict=True) if image_id not in by_id]
+    orphans = [path.rpartition("/")[2] for path, image_id in zip(images, ids, strict=True) if image_id not in by_id]
     if orphans:
         raise LabelError(f"{truth.name} has no row for the image {few(orphans)}: add the row or remove the file")
     absent = table[~table["id"].isin(ids)]
@@ -126,11 +126,12 @@ def _join_metadata(frame: pd.DataFrame, metadata: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
-def _refuse_twins(images: Iterable[Path], ids: Iterable[str]) -> None:
-    seen: dict[str, Path] = {}
+def _refuse_twins(images: Iterable[str], ids: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
     for path, image_id in zip(images, ids, strict=True):
         if image_id in seen:
-            raise LabelError(f"image id {image_id} has two files, {seen[image_id].name} and {path.name}: remove one")
+            names = " and ".join(found.rpartition("/")[2] for found in (seen[image_id], path))
+            raise LabelError(f"image id {image_id} has two files, {names}: remove one")
         seen[image_id] = path
 
 

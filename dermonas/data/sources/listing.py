@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,8 @@ ISIC_CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 """ISIC 2019 order, that of the official table. Source: spec/csnas.md 6."""
 
 LISTING_COLUMNS = ("path", "label", "lesion", "official", "extra")
+
+_OTHERS = 20  # files of other kinds that are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,8 @@ class Listing:
     missing: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        frame = self.frame.sort_values("path", kind="stable").reset_index(drop=True)
-        for name in ("path", "label", "lesion", "official"):
+        frame = self.frame.astype({"path": "str"}).sort_values("path", kind="stable").reset_index(drop=True)
+        for name in ("label", "lesion", "official"):
             frame[name] = optional_text(frame[name])
         object.__setattr__(self, "frame", frame.astype({"extra": bool}))
 
@@ -60,18 +63,49 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(present))
 
 
-def files_below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """List a folder's files at any depth as (images, others), sorted; hidden files are skipped.
+def files_below(folder: Path) -> tuple[list[str], list[str]]:
+    """List a folder's files at any depth; hidden files are skipped, links to folders not followed.
 
     An image is a file whose name ends as one (`imaging.decode.EXTENSIONS`); whether it opens is found later.
+
+    Returns:
+        The images, and the first 20 others; relative to the folder, forward slashes, sorted by their parts.
+
+    Raises:
+        DataError: a name is not UTF-8, so that no table could hold it.
     """
-    images: list[Path] = []
-    others: list[Path] = []
-    for path in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
-            continue
-        (images if path.suffix.lower() in EXTENSIONS else others).append(path)
+    images: list[str] = []
+    others: list[str] = []
+    for path in _walk(folder, ""):
+        if PurePosixPath(path).suffix.lower() in EXTENSIONS:
+            images.append(path)
+        elif len(others) < _OTHERS:
+            others.append(path)
     return images, others
+
+
+def _walk(folder: Path, below: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder / below) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except PermissionError:
+        return
+    for entry in entries:
+        path = below + entry.name
+        if entry.name.startswith("."):
+            continue
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(folder, f"{path}/")
+                continue
+            if not entry.is_file():
+                continue
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{folder} holds a file whose name is not UTF-8: {path!a}; rename it") from error
+        except OSError:  # a link to itself, for one
+            continue
+        yield path
 
 
 def existing_root(root: Path | None, source: str) -> Path:

@@ -3,19 +3,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dermonas.data.groups import merge_groups
-from dermonas.data.leakage import Pair
+from dermonas.data.leakage import Pairs, no_pairs
+
+
+def pairs(*links: tuple[int, int]) -> Pairs:
+    i, j = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    return Pairs(i, j, np.zeros(len(i), np.uint8), np.ones(len(i), np.float32), np.zeros(len(i), np.uint8))
 
 
 def test_union_of_lesion_bytes_and_pictures() -> None:
     paths = ["e.jpg", "d.jpg", "c.jpg", "b.jpg", "a.jpg", "f.jpg"]
     lesions = ["L2", "L2", None, None, None, "L1"]
     digests = ["1", "2", "2", "4", "5", "6"]  # d and c are the same file
-    groups = merge_groups(paths, lesions, digests, [Pair(3, 4, 2, 0.99, 0)])  # b and a look the same
-    assert groups == ["L2", "L2", "L2", "a.jpg", "a.jpg", "L1"]
+    groups = merge_groups(paths, lesions, digests, pairs((3, 4)))  # b and a look the same
+    assert groups.tolist() == ["L2", "L2", "L2", "a.jpg", "a.jpg", "L1"]
 
 
 def test_unknown_lesions_group_with_nothing() -> None:
-    assert len(set(merge_groups(["a", "b"], [None, None], ["1", "2"], []))) == 2
+    assert len(set(merge_groups(["a", "b"], [None, None], ["1", "2"], no_pairs()))) == 2
 
 
 @settings(max_examples=30, deadline=None)
@@ -27,11 +32,11 @@ def test_row_order_is_irrelevant(seed: int) -> None:
     lesions = [None if value == 0 else f"L{value}" for value in generator.integers(0, 15, count)]
     digests = [str(value) for value in generator.integers(0, 25, count)]
     links = [tuple(sorted(generator.choice(count, 2, replace=False))) for _ in range(4)]
-    groups = merge_groups(paths, lesions, digests, [Pair(int(i), int(j), 0, 1.0, 0) for i, j in links])
+    groups = merge_groups(paths, lesions, digests, pairs(*links))
     order = generator.permutation(count)
     place = {int(row): position for position, row in enumerate(order)}
-    moved = [Pair(*sorted((place[int(i)], place[int(j)])), 0, 1.0, 0) for i, j in links]
+    moved = pairs(*(tuple(sorted((place[int(i)], place[int(j)]))) for i, j in links))
     again = merge_groups(
         [paths[row] for row in order], [lesions[row] for row in order], [digests[row] for row in order], moved
     )
-    assert again == [groups[row] for row in order]
+    assert again.tolist() == [groups[row] for row in order]
