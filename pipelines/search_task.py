@@ -140,10 +140,10 @@ def prepared(config: SearchConfig, recipe: Recipe) -> tuple[Manifest, Path]:
 
 
 def search_images(config: SearchConfig, manifest: Manifest, folder: Path) -> np.ndarray:
-    """Return the search set, uint8 (n, S, S, 3): a memory map, or `config.images` rows of it drawn by seed."""
+    """Return the search set, uint8 (n, S, S, 3): a memory map where one shard holds it; or `config.images` of it."""
     images = decoded_cache(manifest, folder, cached_resolution(config.views, config.resolution), "search")
     if config.images is None or config.images >= len(images):
-        return images
+        return np.asanyarray(images)
     chosen = numpy_generator(config.seed, "search images").choice(len(images), config.images, replace=False)
     return images[np.sort(chosen)]
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from dermonas.data.shards import Images
 from dermonas.errors import ConfigError, DataError
 from dermonas.seeding import numpy_generator, torch_generator
 
@@ -55,7 +56,7 @@ class Samples(Dataset[tuple[Tensor, int, int]]):
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: Images,
         labels: np.ndarray,
         transform: Transform,
         rows: Sequence[int] | np.ndarray | None = None,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dermonas.data.augmentation import AugmentSettings, Evaluate
+from dermonas.data.shards import Images
 from dermonas.errors import ConfigError, DataError
 from dermonas.events import Observer, Silent
 from dermonas.metrics.inputs import Floats
@@ -41,7 +42,7 @@ def flips(view: AugmentSettings) -> tuple[tuple[int, ...], ...]:
 
 def predict(
     model: nn.Module,
-    images: np.ndarray,
+    images: Images,
     view: AugmentSettings,
     *,
     batch_size: int = 64,
