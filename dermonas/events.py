@@ -24,7 +24,7 @@ class TrialEvent:
 
     Attributes:
         number: The trial's number in its study, from 0.
-        state: "running", "complete", "duplicate", "pruned" or "failed".
+        state: "running", "complete", "duplicate", "pruned", "bounded" (too large, never built) or "failed".
         digest: Functional digest of the genotype, empty while unknown.
         value: The score (lower is better) of a complete or duplicate trial.
         epochs: The score after each epoch so far.

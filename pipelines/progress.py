@@ -42,26 +42,27 @@ class SearchProgress(Silent):
             self.bar.set_description(f"trial {number} epoch {epoch + 1}/{self.epochs} {metrics['score']:.4f}")
 
     def trial(self, event: TrialEvent) -> None:
-        """Advance on a distinct trial; duplicates, pruned and failed ones are only named."""
+        """Advance on a distinct trial; pruned and failed ones are only named, others counted."""
         if event.state == "running":
             return
         best = event.info.get("best")
         if event.state == "complete":
             self.done += 1
         if self.bar is not None:
-            self.bar.set_postfix_str("" if best is None else f"best {best:.4f}")
+            parts = ([] if best is None else [f"best {best:.4f}"]) + _refused(event)
+            self.bar.set_postfix_str(", ".join(parts))
             self.bar.update(event.state == "complete")
-        elif event.state != "duplicate":
+        elif event.state not in ("duplicate", "bounded"):
             print(self._line(event, best), file=sys.stderr, flush=True)
 
     def _line(self, event: TrialEvent, best: float | None) -> str:
         new = self.done - self.before
+        told = "".join(f", {part}" for part in ([] if best is None else [f"best {best:.4f}"]) + _refused(event))
         left = _left((time.monotonic() - self.start) / new * (self.total - self.done)) if new else ""
         value = "" if event.value is None else f" {event.value:.4f}"
-        shown = "" if best is None else f", best {best:.4f}"
         return (
             f"[{self.done}/{self.total}] trial {event.number} {event.state}{value} "
-            f"({event.digest[:8]}, {event.seconds:.1f} s){shown}{left}"
+            f"({event.digest[:8]}, {event.seconds:.1f} s){told}{left}"
         )
 
     def finished(self, stage: str, metrics: Mapping[str, float]) -> None:
@@ -152,6 +153,11 @@ class ControllerProgress(Silent):
         """Close the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+def _refused(event: TrialEvent) -> list[str]:
+    count = event.info.get("total/bounded", 0)
+    return [f"{count} too large"] if count else []
 
 
 def _left(seconds: float) -> str:

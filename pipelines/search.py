@@ -10,6 +10,7 @@ from pathlib import Path
 from dermonas.data.manifest import Manifest
 from dermonas.events import Fanout, Observer
 from dermonas.objective.contrastive import ContrastiveObjective, chance
+from dermonas.search.bounds import bounds_of
 from dermonas.search.config import SearchConfig, identity, space_of
 from dermonas.search.ledger import Ledger
 from dermonas.search.loop import Search, SearchResult, result_of
@@ -86,6 +87,7 @@ def search_of(task: Task, study: Study, observer: Observer, *, shared: bool) -> 
         max_attempts=config.max_attempts,
         observer=observer,
         shared=shared,
+        bounds=bounds_of(config),
     )
 
 

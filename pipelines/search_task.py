@@ -109,7 +109,7 @@ def study_of(task: Task, *, inside: bool = False) -> Iterator[Study]:
     """Open the task's study; see `dermonas.search.study.opened`."""
     config = task.config
     assert config.pruner is not None
-    pruner = make_pruner(config.pruner, config.epochs)
+    pruner = make_pruner(config.pruner, config.epochs, config.reduction_factor, config.least_epochs)
     identity_ = identity(config, task.manifest.digest, task.device.type, task.controller)
     with opened(config.storage, task.name, identity_, task.sampler, pruner, inside=inside) as study:
         yield study

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dermonas.errors import ConfigError
 from dermonas.objective.contrastive import ContrastiveSettings
@@ -14,7 +15,7 @@ from dermonas.space.darts import DartsSpace
 from dermonas.space.encoding import EncodingName
 
 Mode = Literal["paper", "modern"]
-Pruner = Literal["none", "median"]
+Pruner = Literal["none", "median", "halving", "hyperband"]
 
 # What `mode` decides where the recipe is silent (DESIGN 3).
 _BY_MODE: dict[str, dict[str, Any]] = {
@@ -42,6 +43,10 @@ _FREE = (
 # Read by this sampler alone: to a study of another one they are nothing.
 _EVOLUTION = ("population", "tournament")
 
+# Read by these pruners alone (their names here and not in `pruning`: settings are read without optuna).
+_HALVING = ("halving", "hyperband")
+_RUNGS = ("reduction_factor", "least_epochs")
+
 _LEAST = {
     "trials": 1,
     "max_failures": 0,
@@ -51,6 +56,8 @@ _LEAST = {
     "seed": 0,
     "population": 1,
     "tournament": 1,
+    "reduction_factor": 2,
+    "least_epochs": 1,
 }
 
 
@@ -71,7 +78,12 @@ class SearchConfig(ContrastiveSettings, NaoKeys):
         mode: "paper" or "modern"; decides `encoding` and `pruner` where they are not set, and what the sampler learns
             from.
         encoding: "first2", "all" or "pairs"; None is the mode's.
-        pruner: "none" or "median"; None is the mode's.
+        pruner: "none", "median", "halving" (successive halving) or "hyperband"; None is the mode's.
+        reduction_factor: One in so many goes on past a rung, to so many times the epochs; halving and hyperband alone.
+        least_epochs: Epochs before the first rung; of these two alone.
+        max_parameters_m: Most parameters of a candidate in millions, as computed (without dead ones and projection
+            heads); one with more is never trained. None is no bound.
+        max_multiply_adds_m: The same of its multiply-adds for one view.
         zero_start: Whether trial 0 proposes the all-zero theta.
         max_failures: Failed trials that the study tolerates.
         max_attempts: Attempts at a trial whose process dies (kill -9, out of memory); then it has failed.
@@ -93,6 +105,10 @@ class SearchConfig(ContrastiveSettings, NaoKeys):
     mode: Mode = "modern"
     encoding: EncodingName | None = None
     pruner: Pruner | None = None
+    reduction_factor: int = 3
+    least_epochs: int = 1
+    max_parameters_m: float | None = None
+    max_multiply_adds_m: float | None = None
     zero_start: bool = False
     max_failures: int = 10
     max_attempts: int = 3
@@ -117,6 +133,11 @@ class SearchConfig(ContrastiveSettings, NaoKeys):
         for key, value in _BY_MODE[self.mode].items():
             if getattr(self, key) is None:
                 object.__setattr__(self, key, value)
+        self._check_pruner()
+        for key in ("max_parameters_m", "max_multiply_adds_m"):
+            bound = getattr(self, key)
+            if bound is not None and not 0 < bound < math.inf:
+                raise ConfigError(f"{key} is {bound}, must be above 0 (millions), or null for no bound")
         if "://" not in self.storage:
             raise ConfigError(f"storage is {self.storage!r}, must be a database URL such as sqlite:///studies.db")
         space = space_of(self)
@@ -130,6 +151,18 @@ class SearchConfig(ContrastiveSettings, NaoKeys):
                     f"trials is {self.trials}, no more than nao_initial ({self.nao_initial}): nao would draw at random "
                     "and never learn; use more trials or a smaller nao_initial"
                 )
+
+    def _check_pruner(self) -> None:
+        if self.pruner not in get_args(Pruner):
+            raise ConfigError(f"pruner is {self.pruner!r}, must be one of {', '.join(get_args(Pruner))}")
+        if self.pruner not in _HALVING:
+            for key in _RUNGS:
+                if getattr(self, key) != getattr(SearchConfig, key):
+                    raise ConfigError(f"{key} is {getattr(self, key)}, which {self.pruner} does not read: leave it out")
+        elif self.least_epochs >= max(self.epochs, 2):
+            raise ConfigError(
+                f"least_epochs is {self.least_epochs}, must be below epochs ({self.epochs}): nothing would be pruned"
+            )
 
 
 # Functions and not methods: jsonargparse makes a subcommand of every public member of a class.
@@ -151,6 +184,7 @@ def identity(config: SearchConfig, data_digest: str, device: str, controller: st
         controller: Identity of nao's controller; not read for other samplers.
     """
     left_out = {*_FREE, *unread(config, config.sampler), *(() if config.sampler == "evolution" else _EVOLUTION)}
+    left_out |= set(() if config.pruner in _HALVING else _RUNGS)
     kept = {key: value for key, value in asdict(config).items() if key not in left_out}
     nao = {"controller": controller} if config.sampler == CONTROLLED else {}
     return {**kept, **nao, "device": device, "data_digest": data_digest}

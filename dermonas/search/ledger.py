@@ -60,9 +60,9 @@ class Ledger:
             self.known[event.digest] = event.value
 
     def totals(self) -> dict[str, int]:
-        """Return counts by kind; a pruned or failed trial is none of the distinct ones."""
-        names = (("distinct", "complete"), ("duplicate",) * 2, ("pruned",) * 2, ("failed",) * 2)
-        return {name: self.counts[kind] for name, kind in names}
+        """Return counts by kind, bounded ones where there are any; only complete trials are distinct ones."""
+        names = ("duplicate", "pruned", "failed", *(("bounded",) if self.counts["bounded"] else ()))
+        return {"distinct": self.counts["complete"], **{name: self.counts[name] for name in names}}
 
     def told(self, event: TrialEvent) -> TrialEvent:
         """Return an event with the counts and the best so far, as observers get it."""

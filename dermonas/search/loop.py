@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from dermonas.errors import DermonasError, SearchError, TooManyFailures
 from dermonas.events import AGAIN, Observer, TrialEvent
 from dermonas.objective.score import NotFinite, Objective, Score
+from dermonas.search.attempts import Attempt
 from dermonas.search.claims import Claim, Claims, Turn
 from dermonas.search.leader import Seconds
 from dermonas.search.ledger import Ledger
@@ -29,6 +30,9 @@ from dermonas.search.trials import Reporter, TakenOver, event_of, theta_of
 from dermonas.space.darts import DartsSpace
 from dermonas.space.domain import Theta
 from dermonas.space.genotype import Genotype
+
+if TYPE_CHECKING:
+    from dermonas.search.bounds import Bounds
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +51,7 @@ class SearchResult:
         value: Its score.
         number: Its trial.
         theta: Its theta.
-        counts: Trials by kind: distinct, duplicate, pruned, failed.
+        counts: Trials by kind: distinct, duplicate, pruned, failed, and bounded where there are bounds.
         seconds: This process's wall time by phase: propose, score, store, observe.
     """
 
@@ -74,6 +78,7 @@ class Search:
         observer: Told of every trial and epoch, and of the ends of other workers' trials. What it raises ends the
             search; the trial is then taken up again by the next one.
         shared: Keep this worker's seconds in the study, for the process that leads.
+        bounds: On a candidate's size; None has none.
     """
 
     def __init__(
@@ -88,9 +93,10 @@ class Search:
         max_attempts: int = 3,
         observer: Observer,
         shared: bool = False,
+        bounds: Bounds | None = None,
     ) -> None:
         self.study, self.space, self.objective = study, space, objective
-        self.trials, self.max_failures, self.observer = trials, max_failures, observer
+        self.trials, self.max_failures, self.observer, self.bounds = trials, max_failures, observer, bounds
         self.ledger = Ledger(space)
         self.claims = Claims(
             study, sampler, self.ledger, trials=trials, max_failures=max_failures, max_attempts=max_attempts
@@ -120,11 +126,11 @@ class Search:
                 pause = min(2 * pause, _LONGEST_POLL)
                 continue
             pause = _POLL
-            if turn.kind == "evaluate":
+            if turn.kind != "evaluate":
+                self._duplicate(turn.claim, known=turn.kind == "duplicate")
+            elif not self._refuse(turn.claim):
                 self._in_a_row = 0
                 self._evaluate(turn.claim)
-            else:
-                self._duplicate(turn.claim, known=turn.kind == "duplicate")
         return result_of(self.study, self.space, self.ledger, self.seconds)
 
     def _turn(self) -> Turn:
@@ -155,6 +161,16 @@ class Search:
                 f"{self.ledger.counts['complete']} genotypes that this sampler finds; lower --trials"
             )
 
+    def _refuse(self, claim: Claim) -> bool:
+        """Tell whether a proposal lies beyond a bound; it is then stored as pruned before its first epoch."""
+        found = None if self.bounds is None else self.bounds.excess(self.space.genotype(claim.theta))
+        if self.bounds is None or found is None:
+            return False
+        if self.claims.end(claim, TrialState.PRUNED, None, {"digest": claim.digest, "bounded": found}):
+            self._ended(event_of(self.study._storage.get_trial(claim.trial._trial_id), self.space))
+        self.bounds.check_row()
+        return True
+
     def _evaluate(self, claim: Claim) -> None:
         trial, genotype = claim.trial, self.space.genotype(claim.theta)
         try:
@@ -173,9 +189,7 @@ class Search:
         trial = claim.trial
         start = time.perf_counter()
         before = self.seconds["store"] + self.seconds["observe"]
-        # The frozen copy holds what an earlier attempt reported.
-        frozen = self.study._storage.get_trial(trial._trial_id)
-        reporter = Reporter(trial, self.observer, set(frozen.intermediate_values), self.seconds, claim.losses)
+        reporter = Reporter(trial, self.observer, Attempt(trial), self.seconds, claim.losses)
         score: Score | None = None
         state, message = TrialState.COMPLETE, ""
         try:

@@ -74,6 +74,7 @@ def trials_frame(events: list[TrialEvent]) -> pd.DataFrame:
             "theta": list(event.info.get("theta", ())),
             "genotype": json.dumps(event.info.get("genotype")),
             **{fact: event.info.get(fact) for fact in facts},
+            "bounded": json.dumps(event.info["bounded"]) if "bounded" in event.info else None,
         }
         for event in events
     ]

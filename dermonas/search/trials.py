@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dermonas.events import Observer, Silent, TrialEvent
+from dermonas.search.attempts import Attempt
 from dermonas.search.owner import is_me, me
 from dermonas.search.samplers.history import DUPLICATE, THETA
 from dermonas.search.study import OWNER, RESULT
@@ -29,9 +30,11 @@ def theta_of(trial: FrozenTrial) -> Theta | None:
 
 
 def kind_of(trial: FrozenTrial) -> str:
-    """Return "complete", "duplicate", "pruned", "failed" or "running"."""
+    """Return "complete", "duplicate", "pruned", "bounded", "failed" or "running"."""
     if trial.state.is_finished() and trial.user_attrs.get(DUPLICATE) is True:
         return "duplicate"
+    if "bounded" in trial.user_attrs.get(RESULT, {}):
+        return "bounded"
     kinds = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
     return kinds.get(trial.state, "running")
 
@@ -81,7 +84,7 @@ class Reporter(Silent):
 
     handle: optuna.Trial
     outer: Observer
-    reported: set[int]
+    attempt: Attempt
     seconds: dict[str, float]
     losses: int
     epochs: list[float] = field(default_factory=list)
@@ -96,10 +99,10 @@ class Reporter(Silent):
         if not held(self.handle):
             raise TakenOver
         self.epochs.append(metrics["score"])
-        if epoch not in self.reported:  # Optuna ignores a second report at a step (an earlier attempt's)
+        if epoch not in self.attempt.reported:  # Optuna ignores a second report at a step (an earlier attempt's)
             self.handle.report(metrics["score"], epoch)
         self.handle.set_user_attr(OWNER, owner_record(self.losses))
-        prune = self.handle.should_prune()
+        prune = self.attempt.prune(self.epochs)
         stored = time.perf_counter()
         self.outer.epoch(number, epoch, metrics)
         self.seconds["store"] += stored - start

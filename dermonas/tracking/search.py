@@ -1,8 +1,8 @@
 """The observer that writes a search to MLflow: a parent run, and a child run for each scored trial.
 
-The study is the truth, MLflow its picture: a restart completes what a kill left out. Duplicates cost
-nothing and get no child; they are counted in the parent. Of several processes each writes the children of its own
-trials, and one leads: it alone writes the parent.
+The study is the truth, MLflow its picture: a restart completes what a kill left out. Duplicates and
+what lies beyond a bound cost nothing and get no child; they are counted in the parent. Of several
+processes each writes the children of its own trials, and one leads: it alone writes the parent.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dermonas.tracking.runs import ERROR, PARENT, STAGE, Run
 
 STUDY, TRIAL, GENOTYPE = "dermonas.study", "dermonas.trial", "dermonas.genotype"
 WORKER, PROCESS = "worker", "dermonas.process"
+_FREE = ("duplicate", "bounded")  # states of trials that were not scored
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
 
 
@@ -74,7 +75,7 @@ class SearchTracker:
         known = {int(child.data.tags[TRIAL]): child for child in self._runs("trial")}
         for event in trials:
             child = known.get(event.number)
-            if event.state in ("duplicate", "running"):
+            if event.state in (*_FREE, "running"):
                 continue
             if child is not None:
                 self._take(event.number, child)
@@ -102,7 +103,7 @@ class SearchTracker:
         best = float("inf")
         for event in trials:
             self.last = max(self.last, event.number)
-            if event.state == "duplicate":
+            if event.state in _FREE:
                 continue
             child = known.get(event.number)
             if child is not None:
@@ -144,7 +145,7 @@ class SearchTracker:
         if event.state == "running":
             self._child(event).reopen()
             return
-        if event.state != "duplicate" and not event.info.get(ELSEWHERE):
+        if event.state not in _FREE and not event.info.get(ELSEWHERE):
             self._finish_child(event)
         if not self.leads:
             return

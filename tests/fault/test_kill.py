@@ -114,6 +114,28 @@ def test_a_search_that_died_goes_on_as_if_it_had_not(death, make_place, uninterr
     check_complete(place, done.run_id, starts=2)
 
 
+LOST = """
+import optuna
+tell = optuna.Study.tell
+def die(self, trial, *values, **more):
+    if more.get("state") == optuna.trial.TrialState.PRUNED: os._exit(9)
+    return tell(self, trial, *values, **more)
+optuna.Study.tell = die
+"""
+
+
+def test_a_trial_whose_pruning_was_lost_is_pruned_again(make_place, uninterrupted, fake):
+    halving = ("--pruner", "halving", "--epochs", "4", "--reduction_factor", "2")
+    trials, digest = uninterrupted("halving", make_place, *halving, patch=fake)
+    assert "PRUNED" in {trial["state"] for trial in trials}
+    place = make_place()
+    assert place.search(*halving, patch=fake + LOST).code == 9
+    done = place.search(*halving, patch=fake)
+    assert done.code == 0, done.err
+    assert place.trials() == trials
+    assert done.out.split()[3] == digest
+
+
 def test_a_restart_that_died_while_taking_over_is_taken_over(make_place, uninterrupted, fake, check_complete):
     trials, _ = uninterrupted("fake", make_place, patch=fake)
     place = make_place()

@@ -9,7 +9,7 @@ import numpy as np
 
 from dermonas.errors import ConfigError
 from dermonas.search.samplers.base import DomainSampler
-from dermonas.search.samplers.history import Record
+from dermonas.search.samplers.history import Record, scored
 from dermonas.space.domain import Domain, Theta
 
 
@@ -47,7 +47,8 @@ class EvolutionSampler(DomainSampler):
 
     A mutant that was evaluated before enters the population again with its known value, as the duplicate rule has it:
     it renews its age, where Real et al. train it again. Failed trials leave no record, so nothing dies for them; in
-    modern mode a pruned trial is a member that loses to every complete one.
+    modern mode a pruned trial is a member that loses to every complete one, and one beyond a bound, which was never
+    scored, is none: a row of them would leave no parent.
 
     Args:
         domain: The searched space.
@@ -79,7 +80,7 @@ class EvolutionSampler(DomainSampler):
 
     def propose(self, records: Sequence[Record], number: int, rng: np.random.Generator) -> Theta:
         """Draw from the prior until the population is full, then a neighbour of a tournament's winner."""
-        alive = records[-self.settings.population :]
+        alive = scored(records)[-self.settings.population :]
         if len(alive) < self.settings.population:
             return self.domain.sample(rng)
         drawn = rng.integers(len(alive), size=self.settings.tournament).tolist()

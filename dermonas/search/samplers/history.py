@@ -35,7 +35,8 @@ class Record:
     Attributes:
         number: The trial's number in its study.
         theta: The theta that was proposed, one choice index a position.
-        value: The score as told; for a pruned trial its last intermediate value, or nan if it has none.
+        value: The score as told; for a pruned trial its last intermediate value, or nan if it has none: it lies
+            beyond a bound, or waited for one that was pruned.
         key: Orders records from best to worst (smaller is better): every complete trial before every
             pruned one, complete ones by value, pruned ones by the last epoch they reached (further is
             better), then by the value there.
@@ -196,6 +197,11 @@ def history(study: optuna.Study, domain: Domain, mode: str, before: int | None =
 def ranked(records: Sequence[Record]) -> list[int]:
     """Return the indices of `records` from best to worst, equal keys in the order given."""
     return sorted(range(len(records)), key=lambda index: records[index].key)
+
+
+def scored(records: Sequence[Record]) -> list[Record]:
+    """Return the records of what was trained, an epoch at least: none beyond a bound."""
+    return [record for record in records if not math.isnan(record.value)]
 
 
 def duplicates_in_a_row(records: Sequence[Record]) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dermonas.errors import ConfigError
 from dermonas.search.samplers.base import DomainSampler
-from dermonas.search.samplers.history import Record
+from dermonas.search.samplers.history import Record, scored
 from dermonas.search.samplers.kbest import best_unevaluated
 from dermonas.space.domain import Domain, Theta
 
@@ -24,7 +24,7 @@ class TPESettings:
     """What a TPE is set to.
 
     Args:
-        n_startup: Records that the history must hold before the densities are used, 1 or more.
+        n_startup: Scored records that the history must hold before the densities are used, 1 or more.
         n_candidates: Draws from l of which the best ratio is proposed, 1 or more.
         gamma: The good group has min(ceil(gamma * sqrt(T)), 25) of T records; above 0.
 
@@ -119,7 +119,7 @@ class TPESampler(DomainSampler):
 
     def propose(self, records: Sequence[Record], number: int, rng: np.random.Generator) -> Theta:
         """Draw from the prior at the start, then from the law of the best of n candidates of l."""
-        if len(records) < self.settings.n_startup:
+        if len(scored(records)) < self.settings.n_startup:
             return self.domain.sample(rng)
         good, bad = self.densities(records)
         draws = rng.random((len(good), 2))

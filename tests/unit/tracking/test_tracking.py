@@ -152,6 +152,7 @@ def test_a_trial_is_a_child_with_each_epoch_once(client):
         tracker.trial(event(0, value=2.0, epochs=(3.0, 2.0), theta=[1, 2], parameters=2_000_000, best=2.0))
         tracker.trial(event(1, "duplicate", value=2.0, best=2.0, **{"total/duplicate": 1}))
         tracker.trial(event(2, "failed", error="loss is nan", best=2.0))
+        tracker.trial(event(3, "bounded", best=2.0, **{"total/bounded": 1}))
         tracker.finished("search", {"search/best_score": 2.0, "search/duplicate": 1})
     found = children(client, run)
     assert sorted(found) == [0, 2]
@@ -165,8 +166,9 @@ def test_a_trial_is_a_child_with_each_epoch_once(client):
     history = client.get_metric_history(found[0].info.run_id, "search/score")
     assert [(metric.step, metric.value) for metric in history] == [(0, 3.0), (1, 2.0)]
     best = client.get_metric_history(run.id, "search/best_score")
-    assert {metric.step for metric in best} == {0, 1, 2}
+    assert {metric.step for metric in best} == {0, 1, 2, 3}
     assert client.get_run(run.id).data.metrics["search/duplicate"] == 1
+    assert client.get_run(run.id).data.metrics["search/bounded"] == 1
 
 
 def test_a_restart_takes_over_parents_and_children_of_its_own_study_alone(client):
@@ -184,7 +186,7 @@ def test_a_restart_takes_over_parents_and_children_of_its_own_study_alone(client
         tracker.trial(event(4, "running"))  # died here: the study does not know its end either
     with tracked("dermonas/x", "search", "second", {}) as second:
         tracker = SearchTracker(second, "study", "uid", {})
-        tracker.lead([*told, event(3, value=1.0, epochs=(1.0,)), event(4, "running")])
+        tracker.lead([*told, event(3, value=1.0, epochs=(1.0,)), event(4, "running"), event(5, "bounded")])
         mine = children(client, second)
         assert sorted(mine) == [0, 1, 3, 4]
         assert {child.data.tags["mlflow.parentRunId"] for child in mine.values()} == {second.id}
