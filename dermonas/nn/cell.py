@@ -5,12 +5,15 @@ Source: spec/csnas.md 1.4; dead nodes: DESIGN 5.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dermonas.nn.droppath import DropPath
-from dermonas.nn.operations import FactorizedReduce, ReLUConvBN, build_operation
+from dermonas.nn.operations import Block, FactorizedReduce, ReLUConvBN, build_operation
 from dermonas.space import genotype as space
 
 PrevPrev = Float[Tensor, "batch channels_prev_prev height_prev_prev width_prev_prev"]
@@ -77,24 +80,52 @@ class Cell(nn.Module):
         preprocess = (self.preprocess0, self.preprocess1)
         return dead + [block for i, block in enumerate(preprocess) if i not in self.structure.live_sources]
 
-    def forward(self, prev_prev: PrevPrev | None, prev: Prev | None) -> Output:
-        """Map the two previous outputs to (B, channels_out, H, W); an unread input may be None."""
+    def forward(
+        self, prev_prev: PrevPrev | None, prev: Prev | None, rectified: bool = False, rectify: bool = False
+    ) -> Output:
+        """Map the two previous outputs to (B, channels_out, H, W); an unread input may be None.
+
+        A cell's output is read through a ReLU by the cells behind it, and a node by most edges: each is taken once.
+
+        Args:
+            prev_prev: Output two cells back.
+            prev: The previous cell's output.
+            rectified: Both went through a ReLU already.
+            rectify: Return the output behind a ReLU.
+        """
         live_sources, live_nodes = self.structure.live_sources, self.structure.live_nodes
         states: list[Tensor | None] = [None, None]
         if prev_prev is not None and (0 in live_sources or self.compute_dead):
-            states[0] = self.preprocess0(prev_prev)
+            states[0] = self.preprocess0(prev_prev, rectified)
         if prev is not None and (1 in live_sources or self.compute_dead):
-            states[1] = self.preprocess1(prev)
+            states[1] = self.preprocess1(prev, rectified)
+        positives: dict[int, Tensor] = {}
+
+        def positive(source: int) -> Tensor:
+            if source not in positives:
+                positives[source] = F.relu(_present(states[source]))
+            return positives[source]
+
         for i, (node, plan) in enumerate(zip(self.nodes, self.plan, strict=True)):
             computed = i in live_nodes or self.compute_dead
-            states.append(self._node(node, plan, states) if computed else None)
-        return torch.cat([_present(states[i]) for i in self.structure.concat], dim=1)
+            states.append(self._node(node, plan, states, positive) if computed else None)
+        parts = [positive(i) if rectify else _present(states[i]) for i in self.structure.concat]
+        return torch.cat(parts, dim=1)
 
-    def _node(self, node: nn.Module, plan: list[tuple[str, int]], states: list[Tensor | None]) -> Tensor:
+    def _node(
+        self,
+        node: nn.Module,
+        plan: list[tuple[str, int]],
+        states: list[Tensor | None],
+        positive: Callable[[int], Tensor],
+    ) -> Tensor:
         total: Tensor | None = None
         for key, source in plan:
             operation = node[key]  # type: ignore[index]
-            out = operation(_present(states[source]))
+            if isinstance(operation, Block | FactorizedReduce):
+                out = operation(positive(source), rectified=True)
+            else:
+                out = operation(_present(states[source]))
             if self.training and not isinstance(operation, nn.Identity):
                 out = self.drop_path(out)
             total = out if total is None else total + out

@@ -115,7 +115,9 @@ def _phases(x: Tensor, dilation: int) -> Tensor:
     """Stack every `dilation`-th pixel, from each of the starts, in the batch; pad with 0 what is not a multiple."""
     if dilation == 1:
         return x
-    x = F.pad(x, (0, -x.shape[3] % dilation, 0, -x.shape[2] % dilation))
+    right, below = -x.shape[3] % dilation, -x.shape[2] % dilation
+    if right or below:  # padding by nothing would copy all the same
+        x = F.pad(x, (0, right, 0, below))
     batch, channels, height, width = x.shape
     cut = x.permute(0, 2, 3, 1).reshape(batch, height // dilation, dilation, width // dilation, dilation, channels)
     stacked = cut.permute(2, 4, 0, 1, 3, 5).reshape(-1, height // dilation, width // dilation, channels)

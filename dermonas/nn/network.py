@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -152,15 +153,21 @@ class Network(nn.Module):
     def feature_maps(
         self, x: Float[Tensor, "batch 3 height width"]
     ) -> tuple[Float[Tensor, "batch features h w"], Tensor | None]:
-        """Return the last cell's output and, where an auxiliary head exists, the map that feeds it."""
+        """Return the last cell's output and, where an auxiliary head exists, the map that feeds it.
+
+        All that reads another output begins with a ReLU, so each is kept behind one.
+        """
         if self.stem_kind == "cifar":
-            first = self.stem(x)
+            first = F.relu(self.stem(x))
             outputs: list[Tensor | None] = [first, first]
         else:
-            first = self.stem0(x)
-            outputs = [first, self.stem1(first) if self._computed(1) else None]
+            first = F.relu(self.stem0(x))
+            outputs = [first, F.relu(self.stem1(first)) if self._computed(1) else None]
+        last_cell = len(self.cells) - 1
         for k, cell in enumerate(self.cells):
-            outputs.append(cell(outputs[k], outputs[k + 1]) if self._computed(2 + k) else None)
+            computed = self._computed(2 + k)
+            out = cell(outputs[k], outputs[k + 1], rectified=True, rectify=k < last_cell) if computed else None
+            outputs.append(out)
         last = outputs[-1]
         assert last is not None
         return last, outputs[2 + self.reductions[1]] if self.auxiliary is not None else None

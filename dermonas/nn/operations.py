@@ -9,10 +9,12 @@ Source: DARTS (Liu et al. 2019) as used by CSNAS; spec/csnas.md 1.1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from dermonas.errors import GenotypeError
 from dermonas.nn.depthwise import DepthwiseConv
@@ -21,7 +23,17 @@ Input = Float[Tensor, "batch channels_in height width"]
 Output = Float[Tensor, "batch channels_out height_out width_out"]
 
 
-class ReLUConvBN(nn.Sequential):
+class Block(nn.Sequential):
+    """Layers in a row of which the first is a ReLU."""
+
+    def forward(self, x: Input, rectified: bool = False) -> Output:
+        """Map (B, Ci, H, W) to (B, Co, H', W'); `rectified` says that `x` went through the ReLU already."""
+        for layer in list(self)[1:] if rectified else self:
+            x = layer(x)
+        return x
+
+
+class ReLUConvBN(Block):
     """ReLU, 1x1 convolution, batch norm: the preprocessing of a cell's input."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -39,14 +51,37 @@ class FactorizedReduce(nn.Module):
         super().__init__()
         self.relu = nn.ReLU()
         half = channels_out // 2
-        self.even = nn.Conv2d(channels_in, half, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(channels_in, channels_out - half, 1, stride=2, bias=False)
+        # The stride is taken before: of a strided convolution's gradient most is zeros, written twice.
+        self.even = nn.Conv2d(channels_in, half, 1, bias=False)
+        self.odd = nn.Conv2d(channels_in, channels_out - half, 1, bias=False)
         self.bn = nn.BatchNorm2d(channels_out)
 
-    def forward(self, x: Input) -> Output:
-        """Map (B, Ci, H, W) to (B, Co, H/2, W/2)."""
-        x = self.relu(x)
-        return self.bn(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
+    def forward(self, x: Input, rectified: bool = False) -> Output:
+        """Map (B, Ci, H, W) to (B, Co, H/2, W/2); `rectified` says that `x` went through the ReLU already."""
+        x = x if rectified else self.relu(x)
+        grows = self.training and torch.is_grad_enabled()
+        even, odd = _Diagonal.apply(x) if grows else (x[:, :, ::2, ::2], x[:, :, 1::2, 1::2])
+        return self.bn(torch.cat([self.even(even), self.odd(odd)], dim=1))
+
+
+class _Diagonal(torch.autograd.Function):
+    """Every second pixel of every second row, from the first and from the second on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = x.shape
+        memory = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        ctx.memory = memory
+        even, odd = (x[:, :, start::2, start::2].contiguous(memory_format=memory) for start in (0, 1))
+        return even, odd
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, even: Tensor, odd: Tensor) -> Tensor:
+        gradient = torch.empty(ctx.shape, dtype=even.dtype, device=even.device, memory_format=ctx.memory).zero_()
+        gradient[:, :, ::2, ::2] = even
+        gradient[:, :, 1::2, 1::2] = odd
+        return gradient
 
 
 class Zero(nn.Module):
@@ -70,18 +105,18 @@ def _depthwise_pointwise(channels: int, kernel: int, stride: int, dilation: int 
     ]
 
 
-def separable(channels: int, kernel: int, stride: int) -> nn.Sequential:
+def separable(channels: int, kernel: int, stride: int) -> Block:
     """Two rounds of ReLU, depthwise, pointwise, batch norm; the first round carries the stride."""
-    return nn.Sequential(*_depthwise_pointwise(channels, kernel, stride), *_depthwise_pointwise(channels, kernel, 1))
+    return Block(*_depthwise_pointwise(channels, kernel, stride), *_depthwise_pointwise(channels, kernel, 1))
 
 
-def dilated(channels: int, kernel: int, stride: int) -> nn.Sequential:
+def dilated(channels: int, kernel: int, stride: int) -> Block:
     """One round of ReLU, depthwise with dilation 2, pointwise, batch norm."""
-    return nn.Sequential(*_depthwise_pointwise(channels, kernel, stride, dilation=2))
+    return Block(*_depthwise_pointwise(channels, kernel, stride, dilation=2))
 
 
-def _conv_7x1_1x7(channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
+def _conv_7x1_1x7(channels: int, stride: int) -> Block:
+    return Block(
         nn.ReLU(),
         nn.Conv2d(channels, channels, (1, 7), (1, stride), (0, 3), bias=False),
         nn.Conv2d(channels, channels, (7, 1), (stride, 1), (3, 0), bias=False),

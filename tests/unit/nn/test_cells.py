@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import reference_network as reference
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dermonas.nn.network import Network, Stem
+from dermonas.nn.operations import FactorizedReduce
 from dermonas.space import zoo
 from dermonas.space.darts import DartsSpace
 from dermonas.space.genotype import PRIMITIVES, Cell, Edge, Genotype
@@ -66,9 +70,34 @@ def check_gradients(genotype: Genotype, stem: Stem, layers: int) -> None:
 
     dead = {id(m) for outer in network.dead_modules() for m in outer.modules()}
     for name, module in leaves.items():
-        assert calls[name] == (0 if id(module) in dead else 1), name
+        computed = 0 if id(module) in dead else 1
+        # The ReLU that a block begins with is shared by all that read the same map.
+        assert calls[name] == computed or (isinstance(module, nn.ReLU) and not calls[name]), name
     dead_parameters = {id(p) for module in network.dead_modules() for p in module.parameters()}
     assert dead_parameters == {id(p) for p in network.parameters() if not p.requires_grad}
+
+
+class ReluInputs(TorchDispatchMode):
+    """Notes the maps that go through a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.ops.aten.relu.default:
+            self.seen.append(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_no_map_of_a_cell_goes_through_a_relu_twice(stem: Stem) -> None:
+    network = build(zoo.load("DermoCSNAS_5"), stem, 4)
+    with ReluInputs() as inputs:
+        network(images(SIDE[stem], batch=2))
+    maps = [(x.data_ptr(), x.shape) for x in inputs.seen]
+    assert len(maps) > 10
+    assert len(set(maps)) == len(maps)
 
 
 @pytest.mark.parametrize("space", reference.SPACES, ids=lambda space: space.name)
@@ -213,3 +242,19 @@ def test_an_edge_given_twice_in_a_node_is_two_modules() -> None:
     first, second = network.cells[0].nodes[0].values()
     assert not torch.equal(first[1].weight, second[1].weight)
     check_gradients(Genotype(twice, twice), "cifar", 3)
+
+
+def test_halving_takes_the_pixels_of_a_strided_convolution_and_their_gradients() -> None:
+    halving = FactorizedReduce(4, 6).double().train()
+    x = torch.randn(3, 4, 6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    for source in (x, x.to(memory_format=torch.channels_last)):
+        strided = [
+            F.conv2d(shifted, conv.weight, stride=2)
+            for shifted, conv in ((F.relu(source), halving.even), (F.relu(source)[:, :, 1:, 1:], halving.odd))
+        ]
+        slow = F.batch_norm(torch.cat(strided, 1), None, None, halving.bn.weight, halving.bn.bias, training=True)
+        fast = halving(source)
+        torch.testing.assert_close(fast, slow)
+        weights = torch.randn(fast.shape, dtype=fast.dtype, generator=torch.Generator().manual_seed(1))
+        expected, found = (torch.autograd.grad((out * weights).sum(), x)[0] for out in (slow, fast))
+        torch.testing.assert_close(found, expected)
