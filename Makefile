@@ -23,7 +23,7 @@ help:
 	@echo 'make pipeline search, train, compare and register on synthetic images; ARGS and EXPERIMENT as for search'
 	@echo 'make test     lint, types, import rules, tests: what CI runs'
 	@echo 'make lint     the first three of these'
-	@echo 'make bench    what a search step, a proposal, a training step and its input cost here'
+	@echo 'make bench    what things cost here, as ratios: printed, in benchmarks/out/, in MLflow'
 	@echo 'make ui       browse the runs at http://127.0.0.1:5000'
 	@echo 'make clean    remove caches; environment, data and runs stay'
 
@@ -56,8 +56,8 @@ test: lint
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 $(ARGS)
 
 bench: setup
-	@set -e; for name in search_step tpe_ask train_step input; do \
-	    echo "== $$name"; "$(BIN)/python" -m benchmarks.$$name; done
+	@set -e; for name in search_step tpe_ask train_step input; do "$(BIN)/python" -m benchmarks.$$name; done
+	@"$(BIN)/python" -m benchmarks.search --genotypes 6 --images 300 --channels 8 --layers 4 --resolution 16
 
 ui: setup
 	@"$(BIN)/mlflow" ui $(ARGS)

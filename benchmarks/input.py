@@ -11,12 +11,11 @@ Filling the cache is timed apart and is paid once.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from benchmarks.measure import Report, alternate, options, ratio
 from dermonas.data.arrays import RowWriter
 from dermonas.data.augmentation import Augment, Evaluate
 from dermonas.data.phantom import CLASSES
@@ -56,7 +56,7 @@ class Files:
 
 def main() -> None:
     """Measure and print images/s of each side and the ratios with their spread."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--side", type=int, default=600, help="longer side of a phantom's file in pixels")
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--images", type=int, default=64)
@@ -64,40 +64,40 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, on either side")
     parser.add_argument("--recipe", default="isic2019-paper")
     parser.add_argument("--data", type=Path, help="folder of JPEG files in place of phantoms")
-    options = parser.parse_args()
-    settings = recipe(options.recipe).settings
-    augment = dataclasses.replace(settings.augment, size=options.resolution)
+    chosen = parser.parse_args()
+    settings = recipe(chosen.recipe).settings
+    augment = dataclasses.replace(settings.augment, size=chosen.resolution)
     settings = dataclasses.replace(settings, batch_size=32, balance="none", augment=augment)
     with tempfile.TemporaryDirectory() as folder:
-        if options.data is None:
-            paths = phantoms(Path(folder), options.images, options.side)
+        if chosen.data is None:
+            paths = phantoms(Path(folder), chosen.images, chosen.side)
         else:
-            paths = sorted(options.data.glob("*.jpg"))[: options.images]
+            paths = sorted(chosen.data.glob("*.jpg"))[: chosen.images]
         if len(paths) < settings.batch_size:
-            raise SystemExit(
-                f"{options.data or folder} gives {len(paths)} .jpg files; {settings.batch_size} are needed"
-            )
+            raise SystemExit(f"{chosen.data or folder} gives {len(paths)} .jpg files; {settings.batch_size} are needed")
         start = time.perf_counter()
         cache = fill(Path(folder) / "cache.npy", paths, augment.stored)
         filled = time.perf_counter() - start
         with Image.open(paths[0]) as image:
-            kind = "files" if options.data else "synthetic phantoms"
+            kind = "files" if chosen.data else "synthetic phantoms"
             print(f"{len(paths)} {kind}, the first {image.width} x {image.height}; {settings.augment.crop} views")
         loaders = {}
         for backend in BACKENDS:
-            loaders[f"cache, {backend}"] = loader(cache, settings, backend, options.workers)
+            loaders[f"cache, {backend}"] = loader(cache, settings, backend, chosen.workers)
             files = cast(np.ndarray, Files(paths, augment.stored))
-            loaders[f"decode, {backend}"] = loader(files, settings, backend, options.workers)
-        times = measure(loaders, options.rounds)
-    for name, values in times.items():
-        print(f"{name:22} {len(paths) / statistics.median(values):8.1f} images/s (median pass)")
-    for backend in BACKENDS:
-        ratios = sorted(
-            d / c for d, c in zip(times[f"decode, {backend}"], times[f"cache, {backend}"], strict=True)
-        )  # fmt: skip
-        low, high = ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]
-        print(f"ratio cache / decode, {backend}: {statistics.median(ratios):.2f} [{low:.2f}, {high:.2f}]")
-    print(f"filling the cache, once: {len(paths) / filled:.1f} images/s")
+            loaders[f"decode, {backend}"] = loader(files, settings, backend, chosen.workers)
+        same_views(loaders)
+        samples = alternate({name: partial(whole_pass, batches) for name, batches in loaders.items()}, chosen.rounds)
+    Report(
+        "input",
+        {"images": len(paths), "kind": kind, "resolution": chosen.resolution, "workers": chosen.workers},
+        rows={(name, "images/s"): tuple(len(paths) / t for t in side.wall) for name, side in samples.items()},
+        ratios={
+            f"cache / decode, {backend}": ratio(samples[f"decode, {backend}"].wall, samples[f"cache, {backend}"].wall)
+            for backend in BACKENDS
+        },
+        facts={"filling the cache, once, images/s": len(paths) / filled},
+    ).publish(chosen.log)
 
 
 def phantoms(folder: Path, count: int, side: int) -> list[Path]:
@@ -131,8 +131,8 @@ def loader(images: np.ndarray, settings: TrainSettings, backend: str, workers: i
     return Loaders(data, settings, workers=workers).train_dataloader()
 
 
-def measure(loaders: dict[str, DataLoader[Any]], rounds: int) -> dict[str, list[float]]:
-    """Time passes of the loaders in turn, seconds by name; the first pass of each checks the views.
+def same_views(loaders: dict[str, DataLoader[Any]]) -> None:
+    """Check that all loaders of a backend give equal views.
 
     Raises:
         SystemExit: a loader gives other views.
@@ -143,14 +143,12 @@ def measure(loaders: dict[str, DataLoader[Any]], rounds: int) -> dict[str, list[
         backend = name.split(", ")[1]
         if not torch.equal(expected.setdefault(backend, views), views):
             raise SystemExit(f"{name} gives other views than the cache does")
-    times: dict[str, list[float]] = {name: [] for name in loaders}
-    for number in range(rounds):
-        for name in list(loaders) if number % 2 else list(loaders)[::-1]:
-            start = time.perf_counter()
-            for _ in loaders[name]:
-                pass
-            times[name].append(time.perf_counter() - start)
-    return times
+
+
+def whole_pass(batches: DataLoader[Any]) -> None:
+    """Read all batches."""
+    for _ in batches:
+        pass
 
 
 if __name__ == "__main__":

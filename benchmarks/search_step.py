@@ -1,6 +1,6 @@
 """The paper's search step, ours against a plain eager float32 NCHW version of the same step.
 
-    python -m benchmarks.search_step [--steps 10] [--genotype DermoCSNAS_5] [--channels 16] [--device auto]
+    python -m benchmarks.search_step [--steps 10] [--genotype DermoCSNAS_5] [--channels 16] [--device auto] [--no-log]
 
 Step: 150 images, three passes of 32 x 32 (original and two views), 8 cells, C = 16, a bank of 8,238
 rows, SGD. Both start from the same weights, order, views and negatives and are measured in turn, step
@@ -9,19 +9,18 @@ by step; their losses must agree to 1e-4 over all steps.
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.measure import Report, alternate, options, ratio
+from dermonas.contrastive.memory import MemoryBank
 from dermonas.contrastive.nce import draw_negatives
 from dermonas.objective.contrastive import Candidate, ContrastiveObjective, ContrastiveSettings
 from dermonas.seeding import torch_generator
 from dermonas.space import zoo
+from dermonas.space.genotype import Genotype
 
 BANK = 8238  # ISIC-2019 search set
 TOLERANCE = 1e-4
@@ -30,20 +29,21 @@ TOLERANCE = 1e-4
 class PlainStep:
     """What one would write first: the same modules, contiguous NCHW, float32, one pass a view, vectorised loss."""
 
-    def __init__(self, objective: ContrastiveObjective, genotype: str) -> None:
+    def __init__(self, objective: ContrastiveObjective, genotype: Genotype) -> None:
         self.objective, self.settings = objective, objective.settings
-        self.candidate = Candidate(zoo.load(genotype), self.settings, BANK).to(objective.device).train()
+        self.images = len(objective.views)
+        self.candidate = Candidate(genotype, self.settings, self.images).to(objective.device).train()
         self.optimizer = objective.optimizer(self.candidate)
 
-    def __call__(self, index: Tensor, step: int) -> Tensor:
+    def __call__(self, index: Tensor, step: int, epoch: int = 0) -> Tensor:
         """Take one step on the images `index`; return the loss."""
         settings, candidate, views = self.settings, self.candidate, self.objective.views
         original = views.original(index).contiguous()
         first, second = (view.contiguous() for view in views.pair(index))
         z = candidate.embed(original)
         z_views = candidate.heads.combine([candidate.embed(first), candidate.embed(second)])
-        generator = torch_generator(settings.seed, "negatives", 0, step)
-        drawn = draw_negatives(BANK, 2 * (settings.batch_size - 1), generator).to(z.device)
+        generator = torch_generator(settings.seed, "negatives", epoch, step)
+        drawn = draw_negatives(self.images, 2 * (settings.batch_size - 1), generator).to(z.device)
         own = index[:, None] == drawn
         own[:, -1] |= ~own.any(dim=1)
         anchor, negatives = candidate.bank.rows[index], candidate.bank.rows[drawn]
@@ -60,61 +60,60 @@ class PlainStep:
         return loss.detach()
 
 
+def filled(objective: ContrastiveObjective, *banks: MemoryBank) -> None:
+    """Fill banks with the same random rows, without a pass over all images."""
+    rows = torch.randn(BANK, objective.settings.width, generator=torch_generator(0, "bank")).to(objective.device)
+    for bank in banks:
+        bank.fill(torch.arange(BANK, device=objective.device), rows)
+        bank.begin_epoch()
+
+
 def main() -> None:
-    """Measure and print images/s, the ratio with its spread, and the largest difference of the losses."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure both sides on the same steps, and compare their losses."""
+    parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--genotype", default="DermoCSNAS_5")
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    device = torch.device(options.device)
+    chosen = parser.parse_args()
+    device = torch.device(chosen.device)
     # float32 on both sides, so that the losses can be compared at 1e-4.
-    settings = ContrastiveSettings(channels=options.channels, precision="float32")
+    settings = ContrastiveSettings(channels=chosen.channels, precision="float32")
     images = np.random.default_rng(0).integers(0, 256, (BANK, 40, 40, 3), dtype=np.uint8)
     objective = ContrastiveObjective(images, settings, device)
-    ours = objective.build(zoo.load(options.genotype))
+    ours = objective.build(zoo.load(chosen.genotype))
     optimizer = objective.optimizer(ours)
-    plain = PlainStep(objective, options.genotype)
+    plain = PlainStep(objective, zoo.load(chosen.genotype))
     objective.views.begin_epoch(0)
-    with torch.no_grad():  # a filled bank, the same for both, without a pass over 8,238 images
-        rows = torch.randn(BANK, settings.width, generator=torch_generator(0, "bank")).to(device)
-        for bank in (ours.bank, plain.candidate.bank):
-            bank.fill(torch.arange(BANK, device=device), rows)
-            bank.begin_epoch()
+    filled(objective, ours.bank, plain.candidate.bank)
     batches = torch.randperm(BANK, generator=torch_generator(0, "order")).to(device).split(settings.batch_size)
+    losses: dict[str, list[float]] = {"ours": [], "plain": []}
 
-    times: dict[str, list[float]] = {"ours": [], "plain": []}
-    worst = 0.0
-    for step in range(options.steps):
-        index = batches[step]
-        losses = {}
-        for name in ("ours", "plain") if step % 2 else ("plain", "ours"):
-            _wait(device)
-            start = time.perf_counter()
-            losses[name] = (
-                objective.step(ours, optimizer, index, 0, step) if name == "ours" else plain(index, step)
-            ).item()
-            times[name].append(time.perf_counter() - start)
-        worst = max(worst, abs(losses["ours"] - losses["plain"]))
-        print(
-            f"step {step}: loss {losses['ours']:.6f}, ours {times['ours'][-1]:.2f} s, plain {times['plain'][-1]:.2f} s"
-        )
-    # The first step of each pays for caches and is left out.
-    kept = {name: values[1:] or values for name, values in times.items()}
-    ratios = sorted(p / o for p, o in zip(kept["plain"], kept["ours"], strict=True))
-    for name, values in kept.items():
-        print(f"{name:5} {settings.batch_size / statistics.median(values):8.1f} images/s (median step)")
-    low, high = ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]
-    print(f"ratio ours / plain {statistics.median(ratios):.2f} [{low:.2f}, {high:.2f}] (median, quartiles of steps)")
-    print(f"largest loss difference over {options.steps} steps {worst:.1e} (bound {TOLERANCE:g})")
-    if worst > TOLERANCE:
-        raise SystemExit(f"losses differ by {worst:.1e}, more than {TOLERANCE:g}")
+    def our_step() -> None:
+        step = len(losses["ours"])
+        losses["ours"].append(objective.step(ours, optimizer, batches[step], 0, step).item())
 
+    def plain_step() -> None:
+        step = len(losses["plain"])
+        losses["plain"].append(plain(batches[step], step).item())
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    samples = alternate({"ours": our_step, "plain": plain_step}, chosen.steps - 1, warmup=1, wait=wait)
+    for step, pair in enumerate(zip(losses["ours"], losses["plain"], strict=True)):
+        print(f"step {step}: loss ours {pair[0]:.6f}, plain {pair[1]:.6f}")
+    worst = max(abs(a - b) for a, b in zip(losses["ours"], losses["plain"], strict=True))
+    Report(
+        "search_step",
+        {
+            "genotype": chosen.genotype,
+            "channels": chosen.channels,
+            "images": settings.batch_size,
+            "device": device.type,
+        },
+        rows={(name, "images/s"): tuple(settings.batch_size / t for t in side.wall) for name, side in samples.items()},
+        ratios={"plain / ours, seconds": ratio(samples["plain"].wall, samples["ours"].wall)},
+        checks={f"largest loss difference over {chosen.steps} steps": (worst, TOLERANCE)},
+    ).publish(chosen.log)
 
 
 if __name__ == "__main__":

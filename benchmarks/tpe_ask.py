@@ -1,27 +1,29 @@
 """What a proposal costs: the TPE alone, and ask + tell through SQLite by two ways of storing theta.
 
-    python benchmarks/tpe_ask.py [--trials 500] [--positions 40] [--choices 8] [--repeats 15] [--skip-optuna]
+    python -m benchmarks.tpe_ask [--trials 500] [--positions 40] [--choices 8] [--repeats 15] [--skip-optuna] [--no-log]
 
-Prints milliseconds as median [lower quartile, upper quartile]. The two ways of storing alternate within one run, so
-that a busy machine or disk slows both. Takes about two minutes, most of it filling the two studies.
+All alternate within one run, so that a busy machine or disk slows all. Takes about two minutes, most of it filling
+the two studies.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import optuna
 
+from benchmarks.measure import Report, alternate, options, ratio
 from dermonas.search.samplers.base import proposal
 from dermonas.search.samplers.history import THETA, distributions
 from dermonas.search.samplers.tpe import TPESampler
 from dermonas.space.domain import Theta
+
+BOUND = 20.0
+"""Milliseconds that a proposal may take at 500 trials; storing it waits for the disk."""
 
 
 @dataclass(frozen=True)
@@ -68,42 +70,20 @@ def filled(domain: Edges, trials: int, storage: str | None, *, as_parameters: bo
     return study
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Return the milliseconds that one call takes."""
-    start = time.perf_counter()
-    call()
-    return 1e3 * (time.perf_counter() - start)
-
-
-def show(label: str, times: list[float]) -> None:
-    """Print a label with the median and quartiles of some times in milliseconds."""
-    low, middle, high = statistics.quantiles(times, n=4)
-    print(f"{label:<58} {middle:8.1f} ms  [{low:.1f}, {high:.1f}]  n={len(times)}")
-
-
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    """Measure both ways of storing in turn, our proposal alone, and Optuna's."""
+    parser = options(__doc__)
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--positions", type=int, default=40)
     parser.add_argument("--choices", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--skip-optuna", action="store_true", help="leave out Optuna's own TPESampler")
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    domain = Edges((options.choices,) * options.positions)
+    domain = Edges((chosen.choices,) * chosen.positions)
     space = distributions(domain.choices)
-    size = f"{options.positions} positions x {options.choices} choices"
-    print(f"{options.trials} finished trials, {size}, 20,000 candidates")
-
-    study = filled(domain, options.trials, None, as_parameters=False)
-    cold = [timed(lambda: TPESampler(domain, 0).records(study)) for _ in range(options.repeats)]
+    study = filled(domain, chosen.trials, None, as_parameters=False)
     sampler = TPESampler(domain, 0)
-    number = options.trials
-    sampler.records(study)
-    warm = [timed(lambda: sampler.theta(sampler.records(study), number)) for _ in range(options.repeats)]
-    show("reading the whole history, once a process (memory)", cold)
-    show("a proposal from the history (memory)", warm)
 
     def by_attribute(study: optuna.Study) -> None:
         trial = study.ask()
@@ -116,27 +96,35 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         studies = {
-            name: filled(domain, options.trials, f"sqlite:///{folder}/{name}.db", as_parameters=name == "parameters")
+            name: filled(domain, chosen.trials, f"sqlite:///{folder}/{name}.db", as_parameters=name == "parameters")
             for name in ("attribute", "parameters")
         }
         for stored in studies.values():
             stored.sampler = TPESampler(domain, 0)
-            stored.sampler.records(stored)
-        times: dict[str, list[float]] = {"attribute": [], "parameters": []}
-        for _ in range(options.repeats):
-            times["attribute"].append(timed(lambda: by_attribute(studies["attribute"])))
-            times["parameters"].append(timed(lambda: by_parameters(studies["parameters"])))
-        show("ask + tell, SQLite, theta as one user attribute", times["attribute"])
-        show(f"ask + tell, SQLite, theta as {options.positions} parameters", times["parameters"])
-        ratios = [b / a for a, b in zip(times["attribute"], times["parameters"], strict=True)]
-        print(f"parameters / attribute: {statistics.median(ratios):.1f} x")
-
-    if not options.skip_optuna:
-        theirs = filled(domain, options.trials, None, as_parameters=True)
+        samples = alternate(
+            {
+                "reading the whole history, once a process": lambda: TPESampler(domain, 0).records(study),
+                "a proposal from the history": lambda: sampler.theta(sampler.records(study), chosen.trials),
+                "ask + tell, SQLite, theta as one attribute": lambda: by_attribute(studies["attribute"]),
+                "ask + tell, SQLite, theta as parameters": lambda: by_parameters(studies["parameters"]),
+            },
+            chosen.repeats,
+        )
+    _, ours, attribute, parameters = (side.wall for side in samples.values())
+    report = Report(
+        "tpe_ask",
+        {"trials": chosen.trials, "positions": chosen.positions, "choices": chosen.choices, "candidates": 20_000},
+        rows={(name, "ms"): tuple(1e3 * seconds for seconds in side.wall) for name, side in samples.items()},
+        ratios={"as parameters / as one attribute": ratio(parameters, attribute)},
+        checks={"a proposal, median ms": (1e3 * statistics.median(ours), BOUND)},
+    )
+    if not chosen.skip_optuna:
+        theirs = filled(domain, chosen.trials, None, as_parameters=True)
         theirs.sampler = optuna.samplers.TPESampler(seed=0, n_ei_candidates=20_000, n_startup_trials=20)
-        others = [timed(lambda: theirs.ask(dict(space))) for _ in range(3)]
-        show("a proposal by optuna's TPESampler, 20,000 candidates", others)
-        print(f"optuna / ours: {statistics.median(others) / statistics.median(warm):.0f} x")
+        others = alternate({"optuna": lambda: theirs.ask(dict(space))}, rounds=3)["optuna"].wall
+        report.rows["a proposal by optuna's TPESampler", "ms"] = tuple(1e3 * seconds for seconds in others)
+        report.facts["optuna / ours, medians"] = statistics.median(others) / statistics.median(ours)
+    report.publish(chosen.log)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,8 @@ Each epoch's last step is not timed: validation follows it.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,6 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as v2
 
+from benchmarks.measure import Report, options, ratio
 from dermonas.data.augmentation import Augment, AugmentSettings, Evaluate, draw
 from dermonas.data.cache import decoded_cache
 from dermonas.data.config import PrepareConfig
@@ -175,7 +174,7 @@ class Alternation:
 
 def main() -> None:
     """Measure and print images/s, the ratio with its spread, and the largest differences."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--steps", type=int, default=16, help="steps an epoch")
     parser.add_argument("--genotype", default="DermoCSNAS_4")
     parser.add_argument("--resolution", type=int, default=64)
@@ -183,19 +182,19 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=0, help="processes that read images, on either side")
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     settings = recipe("isic2019-paper").settings
-    augment = dataclasses.replace(settings.augment, size=options.resolution)
+    augment = dataclasses.replace(settings.augment, size=chosen.resolution)
     settings = dataclasses.replace(
-        settings, epochs=EPOCHS, batch_size=options.batch, precision="float32", augment=augment
+        settings, epochs=EPOCHS, batch_size=chosen.batch, precision="float32", augment=augment
     )
-    genotype = zoo.load(options.genotype).to_dict()
+    genotype = zoo.load(chosen.genotype).to_dict()
     spec = NetworkSpec(
-        "cells", options.genotype, len(CLASSES), options.resolution, genotype, "imagenet",
-        options.channels, options.layers,
+        "cells", chosen.genotype, len(CLASSES), chosen.resolution, genotype, "imagenet",
+        chosen.channels, chosen.layers,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        images, labels = phantoms(Path(folder) / "phantom", options.steps * options.batch, augment.stored)
+        images, labels = phantoms(Path(folder) / "phantom", chosen.steps * chosen.batch, augment.stored)
         data = TrainData(
             Samples(images, labels, Augment(augment, settings.seed)),
             Samples(images, labels, Evaluate(augment), rows=range(2)),  # a glance: validation is not what is timed
@@ -206,13 +205,23 @@ def main() -> None:
             spec.build(auxiliary=True),
             PlainImages(images, labels, augment, settings.seed),
             settings,
-            options.workers,
+            chosen.workers,
         )
-        alternation = Alternation(network, plain, options.steps)
-        hardware = Hardware(accelerator="cpu", workers=options.workers)
+        alternation = Alternation(network, plain, chosen.steps)
+        hardware = Hardware(accelerator="cpu", workers=chosen.workers)
         fit(network, data, settings, Path(folder) / "run", Silent(), hardware=hardware)
         alternation.compare()
-    report(alternation, options.batch)
+    # The first step of each pays for caches and is left out.
+    kept = {name: values[1:] or values for name, values in alternation.times.items()}
+    keys = ("genotype", "resolution", "channels", "layers", "batch", "workers")
+    Report(
+        "train_step",
+        {key: getattr(chosen, key) for key in keys},
+        rows={(name, "images/s"): tuple(chosen.batch / t for t in values) for name, values in kept.items()},
+        ratios={"plain / ours, seconds": ratio(kept["plain"], kept["ours"])},
+        facts={"largest weight difference after a step, of the step's norm": alternation.weight_difference},
+        checks={f"largest loss difference over {alternation.count} steps": (alternation.loss_difference, TOLERANCE)},
+    ).publish(chosen.log)
 
 
 def phantoms(folder: Path, count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -227,26 +236,6 @@ def phantoms(folder: Path, count: int, side: int) -> tuple[np.ndarray, np.ndarra
     )
     manifest = prepare(config, Silent())
     return decoded_cache(manifest, folder, side)[:count], manifest.label_indices()[:count]
-
-
-def report(alternation: Alternation, batch: int) -> None:
-    """Print the figures.
-
-    Raises:
-        SystemExit: the two versions do not train alike.
-    """
-    # The first step of each pays for caches and is left out.
-    kept = {name: values[1:] or values for name, values in alternation.times.items()}
-    ratios = sorted(p / o for p, o in zip(kept["plain"], kept["ours"], strict=True))
-    for name, values in kept.items():
-        print(f"{name:5} {batch / statistics.median(values):8.1f} images/s (median step)")
-    low, high = ratios[len(ratios) // 4], ratios[(3 * len(ratios)) // 4]
-    print(f"ratio ours / plain {statistics.median(ratios):.2f} [{low:.2f}, {high:.2f}] (median, quartiles of steps)")
-    worst, steps = alternation.loss_difference, alternation.count
-    print(f"largest loss difference over {steps} steps {worst:.1e} (bound {TOLERANCE:g})")
-    print(f"largest weight difference after a step {alternation.weight_difference:.1e} of the step (norms)")
-    if not worst <= TOLERANCE:
-        raise SystemExit(f"losses differ by {worst:.1e}, more than {TOLERANCE:g}")
 
 
 if __name__ == "__main__":

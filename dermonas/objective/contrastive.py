@@ -174,7 +174,7 @@ class ContrastiveObjective:
                 if not math.isfinite(epochs[-1]):
                     raise NotFinite(f"loss is {epochs[-1]} in epoch {epoch}; a lower learning_rate may help")
                 observer.epoch(number, epoch, {"score": epochs[-1]})
-        batches = len(self._batches(epoch=0))
+        batches = len(self.batches(epoch=0))
         return Score(
             value=epochs[-1],
             epochs=tuple(epochs),
@@ -194,7 +194,7 @@ class ContrastiveObjective:
     def fill_bank(self, candidate: Candidate) -> None:
         """Fill the memory bank with z of every flipped original, by batch statistics."""
         self.views.begin_epoch(-1)
-        for index in self._batches(epoch=-1):
+        for index in self.batches(epoch=-1):
             with self._autocast:
                 z = candidate.embed(self.views.original(index))
             candidate.bank.fill(index, z)
@@ -204,7 +204,7 @@ class ContrastiveObjective:
         self.views.begin_epoch(epoch)
         candidate.bank.begin_epoch()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for step, index in enumerate(self._batches(epoch)):
+        for step, index in enumerate(self.batches(epoch)):
             total += self.step(candidate, optimizer, index, epoch, step) * len(index)
         return float(total) / len(self.views)
 
@@ -241,7 +241,7 @@ class ContrastiveObjective:
         drawn = draw_negatives(len(self.views), count, generator).to(self.device)
         return bank.rows[drawn], negative_mask(index, drawn)
 
-    def _batches(self, epoch: int) -> list[Tensor]:
+    def batches(self, epoch: int) -> list[Tensor]:
         """Split the epoch's order into batches; a last batch of one image joins the one before."""
         order = torch.randperm(len(self.views), generator=torch_generator(self.settings.seed, "order", epoch))
         batches = list(order.to(self.device).split(self.settings.batch_size))

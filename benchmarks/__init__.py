@@ -1,0 +1,1 @@
+"""What things cost: runnable, printed as ratios, never a timed test."""
