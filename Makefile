@@ -56,8 +56,9 @@ test: lint
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 $(ARGS)
 
 bench: setup
-	@set -e; for name in search_step tpe_ask train_step input; do "$(BIN)/python" -m benchmarks.$$name; done
+	@set -e; for name in search_step roofline tpe_ask train_step input; do "$(BIN)/python" -m benchmarks.$$name; done
 	@"$(BIN)/python" -m benchmarks.search --genotypes 6 --images 300 --channels 8 --layers 4 --resolution 16
+	@"$(BIN)/python" -m benchmarks.scaling
 
 ui: setup
 	@"$(BIN)/mlflow" ui $(ARGS)

@@ -52,6 +52,7 @@ class Edges:
 
 def filled(domain: Edges, trials: int, storage: str | None, *, as_parameters: bool) -> optuna.Study:
     """Return a study with random finished trials."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(storage=storage, study_name="bench")
     rng = np.random.default_rng(0)
     space = distributions(domain.choices)
@@ -79,7 +80,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--skip-optuna", action="store_true", help="leave out Optuna's own TPESampler")
     chosen = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     domain = Edges((chosen.choices,) * chosen.positions)
     space = distributions(domain.choices)
     study = filled(domain, chosen.trials, None, as_parameters=False)
