@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from workplace import PATIENCE
 
@@ -79,6 +80,62 @@ def check_whole(place, run_id, trials=TRIALS):
         assert run.data.tags["dermonas.genotype"] == trial["digest"]
         assert {value for _, value in place.curve(run, "search/score")} == set(trial["told"])
     assert all(run.info.status != "RUNNING" for run in place.runs("worker"))
+
+
+def children(process):
+    return [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def begun(place, count):
+    """Whether so many trials of a study in a file were begun and one is being scored."""
+    found = place.running_epochs()
+    return found is not None and found[0] >= count
+
+
+def test_workers_of_one_command_are_replaced_and_end_with_it(place):
+    """On SQLite, each a process of its own: one is killed, then all by the death of their parent."""
+    small = place.small("--trials", "12", "--workers", "2", "--epochs", "3")
+    first = place.start("search", *small)
+    wait_for(lambda: begun(place, 1), first)
+    workers = children(first)
+    assert len(workers) == 2
+    workers[0].kill()
+    wait_for(lambda: workers[0] not in children(first) and len(children(first)) == 2, first)
+    assert "worker 0 died by SIGKILL: starting another" in first.err.read_text()
+    second = place.run("search", *small)
+    assert second.code == 1
+    assert f"is being searched by process {first.pid} on " in second.err
+    left = children(first)
+    first.send(signal.SIGKILL)
+    assert first.wait().code == -signal.SIGKILL
+    done = place.run("search", *small)  # it waits for the workers that are left
+    assert done.code == 0, done.err
+    assert not any(child.is_running() for child in left)
+    check_whole(place, done.run_id, 12)
+
+
+def test_an_interrupt_ends_all_workers(place):
+    process = place.start("search", *place.small("--trials", "50", "--workers", "2"))
+    wait_for(lambda: begun(place, 1), process)
+    workers = children(process)
+    process.send(signal.SIGTERM)
+    done = process.wait()
+    assert done.code == 130, done.err
+    assert done.last == "interrupted: nothing finished is lost; the same command goes on"
+    assert "Traceback" not in done.err
+    assert not any(worker.is_running() for worker in workers)
+    (run,) = place.runs("search")
+    assert run.info.status == "KILLED"
+    # Each worker gave its trial back.
+    assert all("pid" not in t.user_attrs["owner"] for t in place.study().get_trials() if t.state.name == "RUNNING")
+
+
+def test_an_error_of_a_worker_is_the_commands(place):
+    done = place.search("--workers", "2", "--learning_rate", "1e30", "--max_failures", "0")
+    assert done.code == 1
+    assert done.last.startswith("error: ")
+    assert "failed, more than max_failures 0; the last: loss is" in done.last
+    assert done.err.count("error: ") == 1
 
 
 @pytest.mark.parametrize("seed", [0, 1])
