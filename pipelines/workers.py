@@ -22,6 +22,7 @@ import torch
 import dermonas.errors
 from dermonas.errors import DermonasError, SearchError
 from dermonas.search.config import SearchConfig
+from pipelines.command import INTERRUPTED
 from pipelines.recipe import plain
 from pipelines.search_task import Task, share_of
 
@@ -68,11 +69,11 @@ def work(task: Task, look: Callable[[], None]) -> None:
                 if code is None:
                     continue
                 crew.remove(worker)
-                if code >= 0:
+                if code >= 0 and code != INTERRUPTED:
                     _check(worker, code)
                     continue
                 deaths += 1
-                how = signal.Signals(-code).name
+                how = signal.Signals(-code).name if code < 0 else "an interrupt"
                 if deaths > bound:
                     raise SearchError(
                         f"{deaths} worker processes died, the last by {how}: too little memory? "
