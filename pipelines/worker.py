@@ -34,9 +34,12 @@ def _end_with_parent() -> None:
 def main() -> int:
     """Work on the study that the order on standard input names; return the exit code."""
     quiet()
-    order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     try:
+        line = sys.stdin.readline()
+        if not line:  # the process that started this one is gone already
+            return INTERRUPTED
+        order = json.loads(line)
+        threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
         config: SearchConfig = parse(SearchConfig, order["config"], [], "search")
         task = task_of(config, read_recipe(Path(order["recipe"])))
         client = connected()

@@ -113,7 +113,7 @@ def test_workers_of_one_command_are_replaced_and_end_with_it(place):
     assert first.wait().code == -signal.SIGKILL
     # Those that are left may tell a trial each before they notice; the next search waits for that.
     trials = sum(trial["state"] == "COMPLETE" for trial in place.trials()) + 3
-    done = place.run("search", *small, "--trials", str(trials))
+    done = place.run("search", *small, "--workers", "1", "--trials", str(trials))
     assert done.code == 0, done.err
     assert not any(child.is_running() for child in left)
     check_whole(place, done.run_id, trials, refused=1)
