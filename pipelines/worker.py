@@ -20,7 +20,7 @@ from pipelines.crew import Crew
 from pipelines.recipe import parse, read_recipe
 from pipelines.search_task import study_of, task_of
 
-_GOODBYE = 10.0  # seconds after which a worker ends that does not come to an interrupt
+_GOODBYE = 30.0  # seconds after which a worker ends that does not come to an interrupt
 
 
 def _end_with_parent() -> None:

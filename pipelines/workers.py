@@ -29,7 +29,7 @@ from pipelines.search_task import Task, share_of
 _log = logging.getLogger(__name__)
 
 _POLL = 0.2  # seconds between two looks at the workers and the study
-_GOODBYE = 10.0  # seconds in which a worker that is told to end must have ended
+_GOODBYE = 30.0  # seconds in which a worker that is told to end must have ended
 
 
 @dataclass

@@ -31,7 +31,7 @@ from dermonas.search.storage import Exclusive, ServerStorage, connect, database_
 
 IDENTITY, UID, OWNER, ATTEMPTS, RESULT = "identity", "uid", "owner", "attempts", "result"
 WAITS = "waits_for"
-_ENDING_SECONDS = 15.0  # a worker whose parent was killed notices, and ends
+_ENDING_SECONDS = 40.0  # a worker whose parent was killed notices, and ends
 Study = optuna.Study
 """What `opened` gives, for those that may not import optuna."""
 
