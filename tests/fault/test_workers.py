@@ -131,7 +131,8 @@ def test_an_interrupt_ends_all_workers(place):
     (run,) = place.runs("search")
     assert run.info.status == "KILLED"
     # Each worker gave its trial back.
-    assert all("pid" not in t.user_attrs["owner"] for t in place.study().get_trials() if t.state.name == "RUNNING")
+    running = [trial for trial in place.study().get_trials() if trial.state.name == "RUNNING"]
+    assert all("pid" not in trial.user_attrs.get("owner", {}) for trial in running)
 
 
 def test_an_error_of_a_worker_is_the_commands(place):
