@@ -11,77 +11,76 @@ defaults a trial takes about a minute on one of two cores, the whole about an ho
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from pathlib import Path
 
 import optuna
 
+from benchmarks.measure import Report, options, ratio
 from dermonas.search.study import RESULT
 
 _HERE = Path(__file__).resolve().parents[1]
 
 
-def searched(
-    folder: Path, options: argparse.Namespace, workers: int, storage: str | None = None
-) -> tuple[float, float]:
+def searched(folder: Path, trials: int, epochs: int, workers: int, storage: str | None = None) -> tuple[float, float]:
     """Run one search in a folder of its own; return trials an hour, and the mean seconds a trial was scored."""
     work = folder / uuid.uuid4().hex
     work.mkdir()
     url, name = storage or f"sqlite:///{work}/studies.db", f"bench-{work.name}"
     words = [
         *("--config", str(_HERE / "pipelines" / "recipes" / "phantom.yaml"), "--data", str(folder / "phantom")),
-        *("--workers", str(workers), "--trials", str(options.trials), "--epochs", str(options.epochs)),
+        *("--workers", str(workers), "--trials", str(trials), "--epochs", str(epochs)),
         *("--sampler", "random", "--pruner", "none", "--storage", url, "--study", name, "--threads", "1"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(_HERE), "MLFLOW_TRACKING_URI": f"sqlite:///{work}/mlflow.db"}
     command = [sys.executable, "-m", "pipelines.search", *words]
     subprocess.run(command, cwd=work, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    trials = optuna.load_study(study_name=name, storage=url).get_trials(deepcopy=False)
-    begun = min(trial.datetime_start for trial in trials if trial.datetime_start)
-    ended = max(trial.datetime_complete for trial in trials if trial.datetime_complete)
-    scored = [trial.user_attrs[RESULT]["seconds"] for trial in trials if RESULT in trial.user_attrs]
+    done = optuna.load_study(study_name=name, storage=url).get_trials(deepcopy=False)
+    begun = min(trial.datetime_start for trial in done if trial.datetime_start)
+    ended = max(trial.datetime_complete for trial in done if trial.datetime_complete)
+    scored = [trial.user_attrs[RESULT]["seconds"] for trial in done if RESULT in trial.user_attrs]
     return 3600 * len(scored) / (ended - begun).total_seconds(), statistics.mean(scored)
 
 
 def main() -> None:
     """Measure, and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--server", help="SQLAlchemy URL of a PostgreSQL database")
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     kinds: dict[str, tuple[int, str | None]] = {"2 workers": (2, None), "4 workers": (4, None)}
     pairs = [("4 workers", "2 workers")]
-    if options.server:
-        kinds |= {"SQLite, 1 worker": (1, None), "PostgreSQL, 1 worker": (1, options.server)}
+    if chosen.server:
+        kinds |= {"SQLite, 1 worker": (1, None), "PostgreSQL, 1 worker": (1, chosen.server)}
         pairs.append(("PostgreSQL, 1 worker", "SQLite, 1 worker"))
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     lengths: dict[str, list[float]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as scratch:
-        searched(Path(scratch), argparse.Namespace(trials=1, epochs=1), 1)  # prepares the data
-        start = time.perf_counter()
-        for _ in range(options.rounds):
-            for kind, (workers, storage) in kinds.items():
-                rate, length = searched(Path(scratch), options, workers, storage)
+        searched(Path(scratch), trials=1, epochs=1, workers=1)  # prepares the data
+        for turn in range(chosen.rounds):
+            for kind in list(kinds)[:: -1 if turn % 2 else 1]:
+                workers, storage = kinds[kind]
+                rate, length = searched(Path(scratch), chosen.trials, chosen.epochs, workers, storage)
                 rates[kind].append(rate)
                 lengths[kind].append(length)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {time.perf_counter() - start:.0f} s")
-    for kind in kinds:
-        spread = f"[{min(rates[kind]):.1f}, {max(rates[kind]):.1f}]"
-        median, length = statistics.median(rates[kind]), statistics.median(lengths[kind])
-        print(f"{kind:22} {median:8.1f} {spread} trials an hour, {length:.1f} s a trial")
-    for one, other in pairs:
-        ratios = [a / b for a, b in zip(rates[one], rates[other], strict=True)]
-        print(f"{one} / {other}: {statistics.median(ratios):.3f} [{min(ratios):.3f}, {max(ratios):.3f}]")
+                print(f"round {turn}: {kind} {rate:.1f} trials an hour, {length:.1f} s a trial", flush=True)
+    Report(
+        "workers",
+        {"trials": chosen.trials, "epochs": chosen.epochs, "rounds": chosen.rounds},
+        rows={
+            **{(kind, "trials an hour"): tuple(values) for kind, values in rates.items()},
+            **{(kind, "s a trial"): tuple(values) for kind, values in lengths.items()},
+        },
+        ratios={f"{one} / {other}, trials an hour": ratio(rates[one], rates[other]) for one, other in pairs},
+    ).publish(chosen.log)
 
 
 if __name__ == "__main__":
