@@ -42,7 +42,8 @@ from dermonas.events import Silent
 from dermonas.nn.specification import NetworkSpec
 from dermonas.seeding import numpy_generator, torch_generator
 from dermonas.space import zoo
-from dermonas.training.fit import Hardware, fit
+from dermonas.training.fit import fit
+from dermonas.training.hardware import Hardware
 from dermonas.training.loaders import TrainData
 from dermonas.training.recipes import recipe
 from dermonas.training.schedules import drop_path_probability, learning_rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import yaml
@@ -17,7 +17,7 @@ from dermonas.tracking.runs import PARENT, STAGE, Run, child, launched, tracked
 from dermonas.tracking.training import average
 from dermonas.training.config import FitConfig, seeds_of
 from dermonas.training.settings import TrainSettings
-from pipelines.jobs import Job, Model, Work, check_classes, deviations_of, job_of
+from pipelines.jobs import Job, Model, Work, check_classes, deviations_of, hardware_of, job_of
 from pipelines.locks import alone
 from pipelines.recipe import Recipe, plain, prepared_folder
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 FOLLOWED = "DERMONAS_TRAINS"
 """Tells the processes that Lightning starts for further devices which training the first one does."""
-_MARKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", FOLLOWED)
+_MARKS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", FOLLOWED)
 
 
 def work_of(stage: str, config: FitConfig, recipe: Recipe) -> Work:
@@ -40,9 +40,10 @@ def work_of(stage: str, config: FitConfig, recipe: Recipe) -> Work:
     return Work(stage, config, recipe, read_manifest(folder), folder)
 
 
-def follower() -> bool:
-    """Tell whether Lightning started this process for a further device: the first one does all the tracking."""
-    return any(int(os.environ.get(name) or 0) for name in ("LOCAL_RANK", "NODE_RANK"))
+def follower(*configs: FitConfig) -> bool:
+    """Tell whether the first process of several does all the tracking, and this is another one."""
+    started = FOLLOWED in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+    return started or any(hardware_of(config).further() for config in configs)
 
 
 def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
@@ -58,10 +59,8 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
         torch.set_num_threads(config.threads)
     check_classes(manifest)
     jobs = [job_of(work, model, seed) for seed in seeds_of(config)]
-    if follower():
-        for job in jobs:
-            if os.environ.get(FOLLOWED, job.digest) == job.digest:  # another launcher than Lightning says nothing
-                job.fit(job.network(), Silent())
+    if follower(config):
+        _follow(jobs)
         return ""
     inputs = inputs_digest(work.stage, {"runs": [job.digest for job in jobs]})
     name = model.name if config.label_fraction == 1 else f"{model.name}-{config.label_fraction:g}"
@@ -104,6 +103,16 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
     return run.id
 
 
+def _follow(jobs: Sequence[Job]) -> None:
+    """Train along with the first process, which does all the tracking."""
+    os.environ.pop("MLFLOW_RUN_ID", None)  # so that no error is noted there either
+    named = os.environ.get(FOLLOWED)  # another launcher than Lightning says nothing: this process does every training
+    for job in jobs:
+        if named in (None, job.digest):
+            with _followed(job):
+                job.fit(job.network(), Silent())
+
+
 def _describe(run: Run, work: Work, model: Model, settings: TrainSettings) -> None:
     """Log parameters, the whole configuration, deviations from the paper, and the data set."""
     resolved = settings.as_dict()
@@ -133,13 +142,15 @@ def _followed(job: Job) -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in _MARKS}
     os.environ[FOLLOWED] = job.digest
+    if job.work.config.threads:
+        os.environ["OMP_NUM_THREADS"] = str(job.work.config.threads)  # without it Lightning takes all cores' share
     try:
         yield
     finally:
-        if before["LOCAL_RANK"] is None:
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
+        launched = before["LOCAL_RANK"] is None and "LOCAL_RANK" in os.environ  # else another launcher's group goes on
+        if launched and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

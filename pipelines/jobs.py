@@ -26,7 +26,8 @@ from dermonas.tracking.lookup import inputs_digest
 from dermonas.tracking.runs import Run
 from dermonas.tracking.training import TrainTracker, cost_metrics
 from dermonas.training.config import FitConfig, deviations, settings_of
-from dermonas.training.fit import Hardware, fit
+from dermonas.training.fit import fit
+from dermonas.training.hardware import Hardware
 from dermonas.training.loaders import TrainData
 from dermonas.training.record import RECORD, WEIGHTS, ModelRecord, write_record
 from dermonas.training.settings import TrainSettings
@@ -105,7 +106,6 @@ class Job:
         """Train, or go on; return the folder with the model's files."""
         config = self.work.config
         folder = config.out / f"{self.model.name.replace('/', '-')}-s{self.settings.seed}-{self.digest}"
-        hardware = Hardware(config.accelerator, config.devices, config.num_nodes, config.workers, config.sync_batchnorm)
         data = train_data(self.work.manifest, self.work.folder, self.settings, config.label_fraction)
         fit(
             network,
@@ -114,7 +114,7 @@ class Job:
             folder,
             observer,
             resume=not config.fresh,
-            hardware=hardware,
+            hardware=hardware_of(config),
             bar=sys.stdout.isatty(),
         )
         return folder
@@ -130,6 +130,11 @@ class Job:
         run.metrics({"train/seconds": time.monotonic() - began})
         write_record(self.record, folder)
         tracker.model(folder, (RECORD, WEIGHTS))
+
+
+def hardware_of(config: FitConfig) -> Hardware:
+    """Return where a configuration trains."""
+    return Hardware(config.accelerator, config.devices, config.num_nodes, config.workers, config.sync_batchnorm)
 
 
 def job_of(work: Work, model: Model, seed: int) -> Job:

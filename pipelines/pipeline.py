@@ -44,7 +44,7 @@ def run(config: PipelineConfig, recipe: Recipe, overrides: dict[str, list[str]])
     folder = output_folder(settings["prepare"])
     for step in ("search", "train", "benchmark", "compare", "register"):
         settings[step] = dataclasses.replace(settings[step], data=folder)
-    if follower():  # a process that Lightning started for a further device
+    if follower(settings["train"], settings["benchmark"]):
         _models(config, settings, recipe, _searched(settings["search"], recipe, manifest), lambda step, run_id: run_id)
         return {}
     resolved = {"pipeline": plain(config), **{step: plain(values) for step, values in settings.items()}}

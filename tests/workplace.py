@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -37,6 +38,20 @@ def clean_environment() -> dict[str, str]:
     """This process's environment without what would send a run elsewhere."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTEST_"))}
     return {**kept, **ENVIRONMENT}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return int(server.getsockname()[1])
+
+
+def as_torchrun(rank: int, port: int) -> dict[str, str]:
+    """What torchrun puts into the environment of one of two processes on one machine."""
+    return {
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "none"},
+        **{"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+    }
 
 
 class Zygote:
@@ -139,12 +154,12 @@ class Place:
     def start(
         self, module: str, *arguments: str, patch: str = "", environment: dict[str, str] | None = None
     ) -> Process:
-        """Start `python -m pipelines.<module>`, after running `patch` (Python) in it."""
+        """Start `python -m pipelines.<module>`, after running `patch` (Python) in it; without a module that is all."""
         count = len(self.processes)
         out, err = self.log / f"{count}.out", self.log / f"{count}.err"
         order = {
-            "module": f"pipelines.{module}", "arguments": arguments, "folder": str(self.folder), "patch": patch,
-            "environment": environment or {}, "stdout": str(out), "stderr": str(err),
+            "module": module and f"pipelines.{module}", "arguments": arguments, "folder": str(self.folder),
+            "patch": patch, "environment": environment or {}, "stdout": str(out), "stderr": str(err),
         }  # fmt: skip
         process = Process(self.zygote, self.zygote.ask(start=order)["pid"], out, err)
         self.processes.append(process)

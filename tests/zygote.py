@@ -54,10 +54,13 @@ def child(order):
     code = 70
     try:
         exec(order["patch"], {"__name__": "patch"})  # the tests' own text  # noqa: S102
-        module = importlib.import_module(order["module"])
-        sys.modules["__main__"].__spec__ = module.__spec__  # what Lightning starts further processes by
-        sys.argv = [order["module"], *order["arguments"]]
-        code = module.command(order["module"].split(".")[1], module.main)
+        if order["module"]:
+            module = importlib.import_module(order["module"])
+            sys.modules["__main__"].__spec__ = module.__spec__  # what Lightning starts further processes by
+            sys.argv = [order["module"], *order["arguments"]]
+            code = module.command(order["module"].split(".")[1], module.main)
+        else:
+            code = 0  # the patch was all
     except BaseException:
         traceback.print_exc()
     for stream in (sys.stdout, sys.stderr):

@@ -130,6 +130,20 @@ class Keeper(lightning.Callback):
         self.folder, self.observer, self.number = folder, observer, number
         self.identity, self.history = dict(identity), history
 
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Refuse processes that found other epochs in the folder: they would wait for each other for ever.
+
+        Raises:
+            ConfigError: machines that do not share the folder.
+        """
+        known = torch.tensor([len(self.history), -len(self.history)], device=trainer.strategy.root_device)
+        most, least = trainer.strategy.reduce(known, reduce_op="max").tolist()
+        if most != -least:
+            raise ConfigError(
+                f"{self.folder} holds {-least} epochs for one process and {most} for another: "
+                "choose a folder that all machines share"
+            )
+
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from dermonas.data.samples import class_weights
@@ -26,29 +25,10 @@ from dermonas.errors import ConfigError, StorageError
 from dermonas.events import Observer, Silent
 from dermonas.seeding import forked
 from dermonas.training.checkpoints import BEST, LAST, Keeper, best_epoch, exhausted, load_last, read_history
-from dermonas.training.loaders import Loaders, TrainData
+from dermonas.training.hardware import Hardware, together
+from dermonas.training.loaders import Loaders, TrainData, check_shares
 from dermonas.training.module import TrainModule
 from dermonas.training.settings import TrainSettings
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where to train; by Lightning's own flags. Not part of a run's identity.
-
-    Attributes:
-        accelerator: "auto", "cpu", "cuda", ...
-        devices: Devices a machine.
-        num_nodes: Machines.
-        workers: Processes that read images, for each device.
-        sync_batchnorm: Share batch statistics among devices; None does where there are several CUDA devices, whose
-            small shares of a batch make poor statistics.
-    """
-
-    accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    workers: int = 0
-    sync_batchnorm: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +65,8 @@ def fit(
     The same call after a kill goes on behind the last finished epoch and, on the CPU, ends with the weights of an
     uninterrupted run, bit for bit. A finished training is only loaded. No global random state is left changed.
 
+    On several devices every process calls this, whoever started them; the first one alone writes and tells.
+
     Args:
         network: See `module.TrainModule`; a resume replaces its weights.
         data: Train and validation samples.
@@ -102,11 +84,13 @@ def fit(
     Raises:
         ConfigError: settings that do not fit network or data, or a folder of another training.
         DataError: a class without train image under `balance` "loss".
+        ProcessLost: another process of the same training ended.
         StorageError: the disk refuses, or a checkpoint is damaged.
         TrainingDiverged: the loss is not finite.
     """
     hardware = hardware or Hardware()
-    if getattr(rank_zero_only, "rank", 0):  # one of Lightning's further processes: the first one tells
+    check_shares(data, settings.batch_size, hardware.replicas)
+    if hardware.further():  # the first one tells
         observer = Silent()
     weights = class_weights(data.train.labels, data.classes) if settings.balance == "loss" else None
     network.to(memory_format=torch.channels_last)
@@ -129,7 +113,8 @@ def fit(
         loaders = Loaders(data, settings, first, hardware.workers)
         with _quietly(), _random_states_kept(), forked(settings.seed, "training"):
             trainer = _trainer(settings, folder, hardware, keeper, bar)
-            trainer.fit(module, loaders, ckpt_path=folder / LAST if first else None, weights_only=True)
+            with together(trainer):
+                trainer.fit(module, loaders, ckpt_path=folder / LAST if first else None, weights_only=True)
     if settings.drop_path:
         network.set_drop_path(0.0, None)  # type: ignore[operator]
     best = best_epoch(history, settings.select)
@@ -139,10 +124,12 @@ def fit(
 
 
 def _trainer(settings: TrainSettings, folder: Path, hardware: Hardware, keeper: Keeper, bar: bool) -> lightning.Trainer:
-    replicas = hardware.devices * hardware.num_nodes
+    replicas = hardware.replicas
     cuda = torch.cuda.is_available() and hardware.accelerator in ("auto", "cuda", "gpu")
     if settings.precision == "float16" and not cuda:  # Lightning would take bfloat16 without a word
         raise ConfigError("precision float16 needs CUDA; use auto, float32 or bfloat16")
+    if hardware.sync_batchnorm and not cuda:
+        raise ConfigError("sync_batchnorm true needs CUDA; leave it out")
     kinds = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
     precision: Any = kinds.get(settings.precision, "bf16-mixed" if cuda else "32-true")
     shared = hardware.sync_batchnorm

@@ -50,6 +50,22 @@ class TrainData:
         return digest.hexdigest()
 
 
+def check_shares(data: TrainData, batch_size: int, replicas: int) -> None:
+    """Refuse what cannot be shared among processes.
+
+    Raises:
+        ConfigError: the batch size is no multiple of `replicas` or leaves one image a process, as the train samples may
+            do; or a process would have nothing to validate.
+    """
+    size, rest = divmod(batch_size, replicas)
+    if rest or size < 2:
+        raise ConfigError(f"batch_size {batch_size} must be a multiple of {replicas} devices, 2 each at least")
+    if len(data.train) <= replicas:
+        raise ConfigError(f"train has {len(data.train)} images for {replicas} devices; batch norm needs 2 on each")
+    if len(data.validation) < replicas:
+        raise ConfigError(f"validation has {len(data.validation)} images for {replicas} devices; it needs one for each")
+
+
 class _InOrder(Sampler[Key]):
     """Every sample once, shared among processes without padding: figures stay exact."""
 
@@ -82,22 +98,12 @@ class Loaders(lightning.LightningDataModule):
         return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return the train batches, in the order of (seed, epoch).
-
-        Raises:
-            ConfigError: the batch size cannot be shared among the processes, or leaves one image a process.
-        """
+        """Return the train batches, in the order of (seed, epoch)."""
         rank, replicas = self._processes()
-        size, rest = divmod(self.settings.batch_size, replicas)
-        if rest or size < 2:
-            raise ConfigError(
-                f"batch_size {self.settings.batch_size} must be a multiple of {replicas} devices, 2 each at least"
-            )
+        size = self.settings.batch_size // replicas
         labels = self.data.train.labels
         sampler = KeyedSampler(labels, self.settings.seed, self.settings.balance, rank=rank, replicas=replicas)
         sampler.set_epoch(self.first_epoch)
-        if len(sampler) < 2:
-            raise ConfigError(f"train has {len(labels)} images for {replicas} devices; batch norm needs 2 on each")
         # Batch norm cannot take a last batch of one image: it is left out (another one each epoch).
         return self._loader(self.data.train, sampler, size, drop_last=len(sampler) % size == 1)
 
@@ -105,7 +111,7 @@ class Loaders(lightning.LightningDataModule):
         """Return the validation batches, in their order."""
         rank, replicas = self._processes()
         sampler = _InOrder(len(self.data.validation), rank, replicas)
-        return self._loader(self.data.validation, sampler, max(1, self.settings.batch_size // replicas))
+        return self._loader(self.data.validation, sampler, self.settings.batch_size // replicas)
 
     def _loader(self, samples: Samples, sampler: Sampler[Key], size: int, drop_last: bool = False) -> DataLoader[Any]:
         return DataLoader(

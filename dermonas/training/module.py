@@ -128,11 +128,11 @@ class TrainModule(lightning.LightningModule):
             self.ema.update(self.network)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch's figures; give every process the running statistics that will be kept."""
+        """Forget the last epoch's figures; give every process the running statistics of the first, which are kept."""
         self.evaluation_loss = torch.zeros((), dtype=torch.float64, device=self.device)
         self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64, device=self.device)
         if self.trainer.world_size > 1:
-            for buffer in self.evaluated.buffers():
+            for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -1,4 +1,4 @@
-"""`train` from a genotype to a tracked model, once more, over seeds, and on two devices. Synthetic phantoms."""
+"""`train` from a genotype to a tracked model, once more, and over seeds. Synthetic phantoms."""
 
 from __future__ import annotations
 
@@ -244,49 +244,3 @@ def test_classes_that_cannot_be_learned_are_refused_and_unjudged_ones_named(phan
     caplog.clear()
     check_classes(without(validation & (frame["label"] == "MEL")))
     assert "validation has no image of MEL" in caplog.text
-
-
-# Lightning starts `python -m pipelines.train` with the same words and marks in the environment; here that process is
-# forked, which spares it ten seconds of imports.
-FORKED = """
-import os, sys
-import lightning.pytorch.strategies.launchers.subprocess_script as launchers
-from pipelines import train
-
-class Forked:
-    def __init__(self, command, env, cwd):
-        assert command[1:] == ["-m", "pipelines.train", *sys.argv[1:]], command
-        self.returncode, self.pid = None, os.fork()
-        if not self.pid:
-            os.environ.clear()
-            os.environ.update(env)
-            open(f"further-{os.getpid()}", "w").close()
-            code = train.command("train", train.main)
-            sys.stdout.flush()
-            os._exit(code)
-
-    def poll(self):
-        if self.returncode is None and (done := os.waitpid(self.pid, os.WNOHANG))[0]:
-            self.returncode = os.waitstatus_to_exitcode(done[1])
-
-class subprocess:
-    Popen = Forked
-
-launchers.subprocess = subprocess
-"""
-
-
-def test_two_devices_make_one_run_a_seed(place):
-    devices = ("--accelerator", "cpu", "--devices", "2")
-    arguments = small(place, "--genotype", "DARTS_V2", "--epochs", "1", "--runs", "2", *devices)
-    done = place.run("train", *arguments, patch=FORKED)
-    assert done.code == 0, done.err
-    parent = place.run_of(done)
-    assert len(list(place.folder.glob("further-*"))) == 2  # one a training
-    assert done.out.count("run ") == 1  # the further processes say nothing
-    children = [run for run in place.runs("train") if run.info.run_id != parent.info.run_id]
-    assert sorted(child.data.tags["dermonas.seed"] for child in children) == ["0", "1"]
-    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
-    for child in children:
-        assert len(place.curve(child, "train/loss")) == 1
-        assert all(value.isfinite().all() for value in weights(place, child).values())

@@ -14,7 +14,8 @@ from dermonas.data.augmentation import Augment
 from dermonas.errors import ConfigError, StorageError
 from dermonas.events import Silent
 from dermonas.training.checkpoints import BEST, LAST, best_epoch, exhausted, load_best
-from dermonas.training.fit import Hardware, fit
+from dermonas.training.fit import fit
+from dermonas.training.hardware import Hardware
 
 
 class Listener(Silent):
@@ -221,9 +222,9 @@ def test_a_damaged_checkpoint_and_a_refusing_disk_are_named(make, tmp_path):
 
 
 def test_hardware_that_is_not_there_is_named(make, tmp_path):
-    for hardware in (Hardware(accelerator="warp"), Hardware(devices=0)):
-        with pytest.raises(ConfigError, match="cannot train with"):
-            fit(make.network(), make.data(), make.settings(), tmp_path, Silent(), hardware=hardware)
+    hardware = Hardware(accelerator="warp")
+    with pytest.raises(ConfigError, match="cannot train with"):
+        fit(make.network(), make.data(), make.settings(), tmp_path, Silent(), hardware=hardware)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="float16 is possible here")

@@ -21,7 +21,8 @@ pieces = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pieces)
 from pathlib import Path
 from dermonas.events import Silent
-from dermonas.training.fit import Hardware, fit
+from dermonas.training.fit import fit
+from dermonas.training.hardware import Hardware
 from dermonas.data.augmentation import Augment
 folder, devices, die_in = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 
