@@ -7,6 +7,7 @@ started it is gone, and the worker ends too. An error comes back as a line on it
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -81,6 +83,12 @@ def work(task: Task, look: Callable[[], None]) -> None:
                     )
                 _log.warning("worker %d died by %s: starting another", worker.index, how)
                 crew.append(Worker(worker.index, _start(worker.index, config, order)))
+    except BaseException as error:
+        # A read of ours that was interrupted keeps its lock on SQLite while its frames live, and no worker could
+        # give its trial back.
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
+        raise
     finally:
         _end(crew)
 

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dermonas.events import TrialEvent
 from dermonas.search.ledger import Ledger
+from dermonas.search.owner import is_me
 from dermonas.search.samplers.base import DomainSampler, proposal, stalled
 from dermonas.search.samplers.history import DUPLICATE, THETA
 from dermonas.search.storage import Exclusive
@@ -190,7 +191,9 @@ class Claims:
 
         return self.exclusive(section)
 
-    def release(self, claim: Claim) -> None:
-        """Leave a trial to whoever comes next, without counting a loss."""
-        if held(claim.trial):
-            claim.trial.set_user_attr(OWNER, {LOSSES: claim.losses})
+    def release(self) -> None:
+        """Leave what this process holds, also what it was just claiming, to whoever comes next; no loss is counted."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            owner = trial.user_attrs.get(OWNER) or {}
+            if is_me(owner):
+                optuna.Trial(self.study, trial._trial_id).set_user_attr(OWNER, {LOSSES: owner.get(LOSSES, 0)})

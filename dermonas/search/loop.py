@@ -119,6 +119,15 @@ class Search:
         """
         self.ledger.read(self.study)
         self.observer.started("search", self.trials, {**self.ledger.totals(), "study": self.study.study_name})
+        try:
+            self._work()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the storage may be what failed
+                self.claims.release()
+            raise
+        return result_of(self.study, self.space, self.ledger, self.seconds)
+
+    def _work(self) -> None:
         pause = _POLL
         while (turn := self._turn()).kind != "done":
             if turn.claim is None:
@@ -131,7 +140,6 @@ class Search:
             elif not self._refuse(turn.claim):
                 self._in_a_row = 0
                 self._evaluate(turn.claim)
-        return result_of(self.study, self.space, self.ledger, self.seconds)
 
     def _turn(self) -> Turn:
         start = time.perf_counter()
@@ -180,10 +188,6 @@ class Search:
                 self._score(claim, genotype)
         except TakenOver:
             _log.warning("trial %d: this worker was silent for so long that another one has taken it up", trial.number)
-        except BaseException:
-            with contextlib.suppress(Exception):  # the storage may be what failed
-                self.claims.release(claim)
-            raise
 
     def _score(self, claim: Claim, genotype: Genotype) -> None:
         trial = claim.trial

@@ -87,8 +87,8 @@ def race():
 def test_of_four_processes_one_takes_up_what_was_lost(anywhere, race):
     thetas = anywhere.thetas(3)
     with claims(anywhere, thetas) as mine:
-        claim = mine.turn().claim
-        mine.release(claim)
+        mine.turn()
+        mine.release()
     _, turns = race(anywhere, thetas, trials=1)
     assert sorted(turns, key=str) == [("evaluate", 0), *[("wait", None)] * 3]
 
@@ -171,7 +171,7 @@ def test_a_trial_that_was_left_orderly_is_not_lost(bench):
         for _ in range(4):
             claim = mine.turn().claim
             assert (claim.trial.number, claim.losses) == (0, 0)
-            mine.release(claim)
+            mine.release()
 
 
 def test_a_worker_that_was_given_up_stores_nothing(bench):
@@ -179,7 +179,7 @@ def test_a_worker_that_was_given_up_stores_nothing(bench):
         claim = mine.turn().claim
         claim.trial.set_user_attr(OWNER, {**me(), "host": "elsewhere"})
         assert not mine.end(claim, TrialState.COMPLETE, 1.0, {})
-        mine.release(claim)
+        mine.release()
         (trial,) = mine.study.get_trials()
         assert (trial.state, "result" in trial.user_attrs) == (TrialState.RUNNING, False)
         assert trial.user_attrs[OWNER]["host"] == "elsewhere"
