@@ -22,9 +22,10 @@ pytestmark = pytest.mark.fault
 COUNT = 60
 PATIENCE = 90.0  # seconds that any one process may take on a busy machine
 
-# Prepares and decodes; prints one line of JSON. Every file that is read is noted; `HOLD` stops at a point until killed.
+# Prepares and decodes; prints one line of JSON. Every file that is read is noted; `hold` stops at a point until
+# killed, `limit` lets no file grow larger (a disk that refuses, where no small one can be mounted).
 SCRIPT = """
-import json, os, sys, time
+import json, os, resource, signal, sys, time
 from pathlib import Path
 import numpy as np
 from dermonas.data import cache, inspection
@@ -32,7 +33,10 @@ from dermonas.data.config import PrepareConfig
 from dermonas.data.prepare import prepare
 from dermonas.data.manifest import read_manifest
 from dermonas.events import Silent
-stage, root, out, hold = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+stage, root, out, hold, limit = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:])
+if limit:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 seen = 0
 def noted(function):
     def call(*values, **more):
@@ -71,9 +75,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(images: Path, tmp_path: Path):
     processes = []
 
-    def begin(stage: str, out: str = "out", hold: int = -1) -> subprocess.Popen[str]:
+    def begin(stage: str, out: str = "out", hold: int = -1, limit: int = 0) -> subprocess.Popen[str]:
         (tmp_path / out).mkdir(exist_ok=True)
-        command = [sys.executable, "-c", SCRIPT, stage, str(images), str(tmp_path / out), str(hold)]
+        command = [sys.executable, "-c", SCRIPT, stage, str(images), str(tmp_path / out), str(hold), str(limit)]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment(), cwd=ROOT
         )
@@ -130,3 +134,28 @@ def test_a_killed_cache_goes_on_beside_another(start: Start, tmp_path: Path) -> 
     assert [total for total, _ in answers] == [whole, whole]
     assert sum(count for _, count in answers) == COUNT - 14  # each image once, by one of the two
     assert sorted(cache.glob("*/*")) == shards
+
+
+def refused(process: subprocess.Popen[str]) -> str:
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    return err.strip().splitlines()[-1]
+
+
+def test_a_prepare_that_the_disk_refused_goes_on(start: Start, tmp_path: Path) -> None:
+    digest, _ = answer(start("prepare", "whole"))
+    last = refused(start("prepare", limit=40 * 4400))
+    assert last.startswith("dermonas.errors.StorageError: ")
+    assert "File too large; check the disk and permissions" in last
+    again, read = answer(start("prepare"))
+    assert again == digest
+    assert read <= COUNT - 32
+
+
+def test_a_cache_that_the_disk_refused_leaves_nothing_half_written(start: Start, tmp_path: Path) -> None:
+    answer(start("prepare"))
+    last = refused(start("cache", limit=1000))
+    assert last.startswith("dermonas.errors.StorageError: cannot write ")
+    assert last.endswith("File too large; free space or move the folder")
+    assert not [path for path in (tmp_path / "out" / "cache").rglob("*") if path.is_file() and path.name != ".lock"]
+    assert answer(start("cache"))[1] == COUNT
