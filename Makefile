@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?= python3
 # The experiment in which `mlflow run` makes its run: see docs/decisions/mlflow-run-and-experiments.md.
 EXPERIMENT ?= dermonas/phantom
-# Anything more for `mlflow run` (search, pipeline), pytest (test) or `mlflow ui` (ui).
+# Anything more for `mlflow run` (search, pipeline), pytest (test), `mlflow ui` (ui), or names of benchmarks (bench).
 ARGS ?=
 
 SHELL := /bin/sh
@@ -23,7 +23,7 @@ help:
 	@echo 'make pipeline search, train, compare and register on synthetic images; ARGS and EXPERIMENT as for search'
 	@echo 'make test     lint, types, import rules, tests: what CI runs'
 	@echo 'make lint     the first three of these'
-	@echo 'make bench    what things cost here, as ratios: printed, in benchmarks/out/, in MLflow'
+	@echo 'make bench    what things cost here, as ratios: printed, in benchmarks/out/, in MLflow; ARGS="search_step serving"'
 	@echo 'make ui       browse the runs at http://127.0.0.1:5000'
 	@echo 'make clean    remove caches; environment, data and runs stay'
 
@@ -56,9 +56,7 @@ test: lint
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -n 2 $(ARGS)
 
 bench: setup
-	@set -e; for name in search_step roofline tpe_ask train_step input; do "$(BIN)/python" -m benchmarks.$$name; done
-	@"$(BIN)/python" -m benchmarks.search --genotypes 6 --images 300 --channels 8 --layers 4 --resolution 16
-	@"$(BIN)/python" -m benchmarks.scaling
+	@"$(BIN)/python" -m benchmarks $(ARGS)
 
 ui: setup
 	@"$(BIN)/mlflow" ui $(ARGS)
