@@ -162,7 +162,8 @@ class Report:
             run.params({**self.settings, "cpu": machine()["cpu"], "threads": torch.get_num_threads()})
             medians = {_key(f"{side}/{unit}"): float(np.median(v)) for (side, unit), v in self.rows.items()}
             ratios = {_key(f"ratio/{what}"): r.value for what, r in self.ratios.items()}
-            run.metrics({**medians, **ratios, **{_key(what): value for what, value in self.facts.items()}})
+            facts = {**self.facts, **{f"check/{what}": value for what, (value, _) in self.checks.items()}}
+            run.metrics({**medians, **ratios, **{_key(what): value for what, value in facts.items()}})
             run.artifact(file)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from benchmarks.measure import Ratio, Report, alternate, ratio
+from benchmarks.measure import EXPERIMENT, Ratio, Report, alternate, ratio
 
 
 def test_sides_are_called_in_turn_and_in_both_orders() -> None:
@@ -62,3 +64,21 @@ def test_a_check_beyond_its_bound_fails_after_all_is_written(value: float, tmp_p
     with pytest.raises(SystemExit, match="toy: largest loss difference"):
         failing.publish(log=False, out=tmp_path)
     assert (tmp_path / "toy.json").exists()
+
+
+def test_a_failing_report_is_logged_with_its_check(
+    tmp_path: Path, run_tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(run_tables, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    failing = report()
+    failing.checks["largest loss difference"] = (2e-4, 1e-4)
+    with pytest.raises(SystemExit):
+        failing.publish(out=tmp_path)
+    client = MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    assert run.info.run_name == "toy"
+    assert run.data.metrics == {"ours/ms": 2.0, "ratio/plain / ours": 2.0, "check/largest loss difference": 2e-4}
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["toy.json"]
