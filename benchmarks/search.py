@@ -83,22 +83,34 @@ def main() -> None:
 
         sides = {"ours": ours, "plain": plain} if number % 2 else {"plain": plain, "ours": ours}
         samples = alternate(sides, rounds=1, warmup=0)
-        line = {name: {"score": scores[name], "seconds": samples[name].wall[0]} for name in ("ours", "plain")}
+        line = {
+            name: {"score": scores[name], "seconds": samples[name].wall[0], "cpu": samples[name].cpu[0]}
+            for name in ("ours", "plain")
+        }
         with file.open("a") as out:
             out.write(json.dumps(line) + "\n")
         done.append(line)
         seconds = ", ".join(f"{name} {side['seconds']:.1f} s" for name, side in line.items())
         print(f"[{number + 1}/{len(genotypes)}] {genotype.digest[:8]} {seconds}", flush=True)
-    times = {name: tuple(line[name]["seconds"] for line in done) for name in ("ours", "plain")}
+    kinds = {"seconds": "s", "cpu": "CPU s"}
+    times = {
+        (name, key): tuple(line[name][key] for line in done) for name in ("ours", "plain") for key in kinds
+    }  # fmt: skip
+    sums = {kind: sum(values) for kind, values in times.items()}
     Report(
         "search",
         {"genotypes": len(done), **told},
-        rows={(name, "s a genotype"): values for name, values in times.items()},
-        ratios={"plain / ours, genotype by genotype": ratio(times["plain"], times["ours"])},
+        rows={(name, f"{kinds[key]} a genotype"): values for (name, key), values in times.items()},
+        ratios={
+            f"plain / ours, {unit}, genotype by genotype": ratio(times["plain", key], times["ours", key])
+            for key, unit in kinds.items()
+        },
         facts={
-            "plain, s in all": sum(times["plain"]),
-            "ours, s in all": sum(times["ours"]),
-            "plain / ours, whole search": sum(times["plain"]) / sum(times["ours"]),
+            **{f"{name}, {kinds[key]} in all": total for (name, key), total in sums.items()},
+            **{
+                f"plain / ours, {unit}, whole search": sums["plain", key] / sums["ours", key]
+                for key, unit in kinds.items()
+            },
         },
         checks={
             "largest score difference": (
