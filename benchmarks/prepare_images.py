@@ -1,18 +1,17 @@
 """Images/s of the real `prepare` and the real cache on generated JPEGs, and both killed half-way and gone on with.
 
-    python -m benchmarks.prepare_images [--images 20000] [--side 192] [--resolution 96] [--folder FOLDER]
+    python -m benchmarks.prepare_images [--images 20000] [--side 192] [--resolution 96] [--folder FOLDER] [--no-log]
 
 The files are synthetic random textures in 100 class folders, drawn first. Each of the four runs (prepare, prepare
 killed with kill -9 and started again, the cache, the cache killed and started again) is a process of its own with all
-cores; the second of each must read only what the first had not and end with the same digest or pixels.
+cores (`benchmarks.stage`); the second of each must read only what the first had not and end with the same digest or
+pixels. One run each: images/s are of this machine's clock and disk.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -25,17 +24,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dermonas.data.cache import _CORES, decoded_cache
-from dermonas.data.config import PrepareConfig
+from benchmarks.measure import Report, options
+from dermonas.data.cache import _CORES
 from dermonas.data.journal import RECORD
-from dermonas.data.manifest import read_manifest
-from dermonas.data.prepare import prepare
-from dermonas.events import Silent
 from dermonas.seeding import numpy_generator
 
 CLASSES = 100
 QUALITY = 90  # JPEG
-SHARES = (0.5, 0.3)  # of the journal and of the shards: how much is there when the process is killed
+SHARES = {"prepare": 0.5, "cache": 0.3}
+"""Of the journal and of the shards: how much is there when the process is killed."""
 
 
 def draw(root: Path, count: int, side: int) -> None:
@@ -49,90 +46,73 @@ def draw(root: Path, count: int, side: int) -> None:
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"t{number:07d}.jpg", quality=QUALITY)
 
 
-def stage(name: str, folder: Path, out: Path, resolution: int) -> dict[str, Any]:
-    """Prepare or decode; return what it came to, its seconds and the peak memory of it and of its largest helper."""
-    began = time.perf_counter()
-    if name == "prepare":
-        config = PrepareConfig("textures", "folder", folder / "images", out, workers=_CORES)
-        answer = prepare(config, Silent()).digest
-    else:
-        pixels = decoded_cache(read_manifest(out), out, resolution)
-        sums = (int(pixels[start : start + 1000].sum(dtype=np.int64)) for start in range(0, len(pixels), 1000))
-        answer = str(sum(sums))
-    wall = time.perf_counter() - began
-    peaks = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return {
-        "answer": answer,
-        "wall": wall,
-        "cpu": sum(peak.ru_utime + peak.ru_stime for peak in peaks),
-        "memory_gb": [peak.ru_maxrss * 1024 / 1e9 for peak in peaks],
-    }
-
-
 def run(name: str, folder: Path, out: Path, resolution: int, kill_at: int = 0) -> dict[str, Any]:
     """Run a stage in a process of its own; with `kill_at`, kill it once so many bytes are written."""
-    command = [sys.executable, "-m", "benchmarks.prepare_images", "--folder", str(folder), "--stage", name, str(out)]
-    command += ["--resolution", str(resolution)]
+    command = [sys.executable, "-m", "benchmarks.stage", name, str(folder), str(out), str(resolution)]
     # A group of its own, so that the helpers die with it.
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     while kill_at and process.poll() is None:
-        written = sum(path.stat().st_size for path in finished(name, out))
-        if written >= kill_at:
+        if written(name, out) >= kill_at:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            return {"written": sum(path.stat().st_size for path in finished(name, out))}
+            return {"written": written(name, out)}
         time.sleep(0.02)
     answer, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"{name} ended with {process.returncode}")
-    return json.loads(answer)
+    if kill_at:
+        raise SystemExit(f"{name} ended before it was killed: give more --images")
+    found: dict[str, Any] = json.loads(answer)
+    return found
 
 
-def finished(name: str, out: Path) -> list[Path]:
-    """Return the files that hold what a stage has done."""
-    return list(out.glob(".prepare/inspected.bin" if name == "prepare" else "cache/*/*.npy"))
+def written(name: str, out: Path) -> int:
+    """Return the bytes of what a stage has done."""
+    done = out.glob(".prepare/inspected.bin" if name == "prepare" else "cache/*/*.npy")
+    return sum(path.stat().st_size for path in done)
+
+
+def add(report: Report, name: str, found: dict[str, Any], images: int) -> None:
+    """Report one run."""
+    report.rows[name, "images/s"] = (images / found["wall"],)
+    report.rows[name, "s"] = (found["wall"],)
+    report.rows[name, "CPU s"] = (found["cpu"],)
+    own, helper = found["memory_gb"]
+    report.facts[f"{name}, peak GB of itself"] = own
+    report.facts[f"{name}, peak GB of its largest helper"] = helper
 
 
 def main() -> None:
-    """Draw, run all four, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Draw, run all four, and report."""
+    parser = options(__doc__)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--side", type=int, default=192, help="of a file, pixels")
     parser.add_argument("--resolution", type=int, default=96, help="of the cache, pixels")
     parser.add_argument("--folder", type=Path, help="where to write; a temporary folder by default")
-    parser.add_argument("--stage", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.stage:
-        name, out = options.stage
-        print(json.dumps(stage(name, options.folder, Path(out), options.resolution)))
-        return
-    folder = Path(tempfile.mkdtemp(dir=options.folder))
+    chosen = parser.parse_args()
+    images, resolution = chosen.images, chosen.resolution
+    settings = {key: getattr(chosen, key) for key in ("images", "side", "resolution")}
+    report = Report("prepare_images", {**settings, "processes": _CORES})
+    folder = Path(tempfile.mkdtemp(dir=chosen.folder))
     try:
-        draw(folder / "images", options.images, options.side)
-        print(f"{options.images} synthetic JPEGs of {options.side} px, {_CORES} processes")
-        print("| | seconds | images/s | CPU s | peak GB, itself | peak GB, largest helper |")
-        sizes = (options.images * RECORD.itemsize, options.images * options.resolution**2 * 3)
-        for name, size, share in zip(("prepare", "cache"), sizes, SHARES, strict=True):
-            whole = run(name, folder, folder / "whole", options.resolution)
-            row(name, whole, options.images)
+        began = time.perf_counter()
+        draw(folder / "images", images, chosen.side)
+        report.facts["drawing the files, s"] = time.perf_counter() - began
+        for name, size in {"prepare": images * RECORD.itemsize, "cache": images * resolution**2 * 3}.items():
+            whole = run(name, folder, folder / "whole", resolution)
+            add(report, name, whole, images)
             if name == "cache":
-                shutil.copy(folder / "whole" / "manifest.json", folder / "killed")
-                shutil.copy(folder / "whole" / "manifest.parquet", folder / "killed")
-            killed = run(name, folder, folder / "killed", options.resolution, kill_at=int(size * share))
-            again = run(name, folder, folder / "killed", options.resolution)
-            if again["answer"] != whole["answer"]:
-                raise SystemExit(f"{name} came to something else after it was killed")
-            left = options.images - int(killed["written"] * options.images / size)
-            row(f"{name}, gone on with {left} images left", again, left)
+                for table in ("manifest.json", "manifest.parquet"):
+                    shutil.copy(folder / "whole" / table, folder / "killed")
+            killed = run(name, folder, folder / "killed", resolution, kill_at=int(size * SHARES[name]))
+            again = run(name, folder, folder / "killed", resolution)
+            left = images - int(killed["written"] * images / size)
+            add(report, f"{name} gone on with", again, left)
+            report.facts[f"{name} gone on with, images left"] = left
+            report.checks[f"{name}, came to something else after a kill"] = (int(again["answer"] != whole["answer"]), 0)
     finally:
         shutil.rmtree(folder)
-
-
-def row(name: str, found: dict[str, Any], images: int) -> None:
-    """Print a line of the table."""
-    own, helper = found["memory_gb"]
-    speed = images / found["wall"]
-    print(f"| {name} | {found['wall']:.1f} | {speed:.0f} | {found['cpu']:.1f} | {own:.2f} | {helper:.2f} |", flush=True)
+    report.publish(chosen.log)
 
 
 if __name__ == "__main__":

@@ -1,205 +1,39 @@
 """What pruning saves: CPU seconds until a fully trained candidate is as good as an unpruned search's best.
 
-    python -m benchmarks.pruning --data data/phantom --data data/cifar10_5k [--seeds 8] [--trials 24] [--stop]
+    python -m benchmarks.pruning --data data/phantom --data data/cifar10_5k [--arm tpe:halving:3:3] [--seeds 8]
+        [--trials 24] [--epochs 12] [--learning_rate .01] [--images 96] [--stop] [--curves FOLDER] [--no-log]
 
 For each seed an unpruned search of `--trials` candidates sets the budget: the CPU seconds of its scorings. Every
 other arm searches with the same seed until that budget is spent. Threshold: the median over seeds of the unpruned
 search's final best. Time of an arm and seed: seconds until a score of all epochs reaches the threshold; the whole
-budget where none does.
+budget where none does. Ratio: the arm's mean time over the unpruned search's, with a bootstrap over paired seeds.
 
-A score is bit-exact given settings and genotype (one thread, CPU), so each candidate's curve is kept with its
-seconds in a JSON lines file: arms share curves, a repeated command goes on where it stopped, and another arm costs
-only what no arm before it has trained. The searches themselves are always run anew, through `Search`, our samplers
-and pruners. The objective's seed is fixed: seeds differ in the proposals alone.
+Candidates' curves are kept in a JSON lines file (`pruning_curves`): a repeated command goes on where it stopped, and
+another arm costs only what no arm before it has trained. The objective's seed is fixed: seeds differ in the proposals
+alone. One thread. Takes about an hour for two data sets and one arm.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import hashlib
-import json
 import logging
 import math
 import statistics
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
 import torch
 
+from benchmarks.measure import Ratio, Report, options
+from benchmarks.pruning_curves import SETTINGS, Arm, Curves, Outcome, search
 from dermonas.data.cache import decoded_cache
 from dermonas.data.manifest import read_manifest
 from dermonas.data.views import cached_resolution
-from dermonas.errors import SearchError
-from dermonas.events import Observer, Silent
-from dermonas.objective.contrastive import ContrastiveObjective, ContrastiveSettings
-from dermonas.objective.score import Score
-from dermonas.search import samplers
-from dermonas.search.loop import Search
-from dermonas.search.pruning import make_pruner
 from dermonas.seeding import numpy_generator
-from dermonas.space.darts import DartsSpace
-from dermonas.space.genotype import Genotype
 
-SETTINGS = ContrastiveSettings(
-    # So small that 40 minutes of one core suffice; the learning rate is the phantom recipe's.
-    epochs=12, batch_size=48, learning_rate=0.01, width=64, resolution=12, channels=4, layers=3, precision="float32",
-)  # fmt: skip
-SPACE = DartsSpace(nodes=4, encoding="pairs")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to search: sampler, pruner and what the pruner is set to."""
-
-    sampler: str
-    pruner: str
-    reduction_factor: int = 3
-    least_epochs: int = 1
-
-    @classmethod
-    def of(cls, text: str) -> Arm:
-        """Read "tpe:none", "tpe:median", "tpe:halving:4:2" or "random:hyperband:3:1"."""
-        sampler, pruner, *numbers = text.split(":")
-        return cls(sampler, pruner, *map(int, numbers))
-
-    @property
-    def plain(self) -> Arm:
-        """The unpruned search of the same sampler."""
-        return Arm(self.sampler, "none")
-
-    def __str__(self) -> str:
-        numbers = f" {self.reduction_factor}, {self.least_epochs}" if self.pruner in ("halving", "hyperband") else ""
-        return f"{self.sampler} {self.pruner}{numbers}"
-
-
-class Curves:
-    """Every candidate's score and CPU seconds by epoch, kept in a file."""
-
-    def __init__(self, images: np.ndarray, settings: ContrastiveSettings, folder: Path) -> None:
-        self.objective = ContrastiveObjective(images, settings, torch.device("cpu"))
-        # A process's first steps pay for what torch loads; no candidate is charged for it.
-        warm = ContrastiveObjective(images, replace(settings, epochs=1), torch.device("cpu"))
-        warm.score(SPACE.genotype((0,) * len(SPACE.choices)), Silent())
-        # A constant learning rate: a shorter training is the beginning of a longer one.
-        identity = {**asdict(settings), "epochs": None, "images": hashlib.sha256(images.tobytes()).hexdigest()}
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file = folder / f"curves-{key}.jsonl"
-        self.known: dict[str, list[tuple[float, float]]] = {}
-        if self.file.exists():
-            for line in self.file.read_text().splitlines():
-                row = json.loads(line)
-                self.known[row["digest"]] = [tuple(pair) for pair in row["curve"]]
-
-    def extend(self, genotype: Genotype, told: Callable[[int, float, float], None]) -> None:
-        """Train a candidate from the start; tell of (epoch, score, seconds) beyond those known, and keep them."""
-        curve = self.known.setdefault(genotype.digest, [])
-        before = len(curve)
-        try:
-            self.objective.score(genotype, _Meter(curve, told))
-        finally:
-            if len(curve) > before:
-                with self.file.open("a") as out:
-                    out.write(json.dumps({"digest": genotype.digest, "curve": curve}) + "\n")
-
-
-class _Meter(Silent):
-    """Measures each epoch's CPU seconds, the first with construction and the bank's filling."""
-
-    def __init__(self, curve: list[tuple[float, float]], told: Callable[[int, float, float], None]) -> None:
-        self.curve, self.told, self.mark = curve, told, time.process_time()
-
-    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        score, seconds = metrics["score"], round(time.process_time() - self.mark, 4)
-        if epoch == len(self.curve):
-            self.curve.append((score, seconds))
-            self.told(epoch, score, seconds)
-        elif score != self.curve[epoch][0]:  # what was measured first is what every arm is charged
-            raise SystemExit(f"epoch {epoch} gave {score}, the file holds {self.curve[epoch][0]}")
-        self.mark = time.process_time()
-
-
-class Spent(SearchError):
-    """The budget is spent."""
-
-
-class Replay:
-    """The objective of one search: replays what is known, trains what is not, and counts the seconds.
-
-    Attributes:
-        clock: CPU seconds charged so far.
-        full: (clock, score) of every candidate that was trained for all epochs.
-    """
-
-    def __init__(self, curves: Curves, budget: float, stop: float) -> None:
-        self.curves, self.budget, self.stop = curves, budget, stop
-        self.epochs = curves.objective.settings.epochs
-        self.clock = 0.0
-        self.full: list[tuple[float, float]] = []
-
-    def score(self, genotype: Genotype, observer: Observer, number: int = 0) -> Score:
-        """Score a candidate; see `Objective`.
-
-        Raises:
-            Spent: Before an epoch that would pass the budget, or with a full score that reaches `stop`.
-        """
-
-        def told(epoch: int, score: float, seconds: float) -> None:
-            if self.clock + seconds > self.budget:
-                raise Spent("the budget is spent")
-            self.clock += seconds
-            if epoch == self.epochs - 1:
-                self.full.append((self.clock, score))
-                if score <= self.stop:
-                    raise Spent("the threshold is reached")
-            observer.epoch(number, epoch, {"score": score})
-
-        known = self.curves.known.get(genotype.digest, [])[: self.epochs]
-        for epoch, pair in enumerate(known):
-            told(epoch, *pair)
-        if len(known) < self.epochs:
-            self.curves.extend(genotype, told)
-        scores = tuple(score for score, _ in self.curves.known[genotype.digest][: self.epochs])
-        return Score(scores[-1], scores, 0.0, 0.0, 0, 0, 0)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One search: its seconds, its fully trained candidates as (clock, score), and how many were pruned."""
-
-    seconds: float
-    full: tuple[tuple[float, float], ...]
-    pruned: int
-
-    @property
-    def best(self) -> float:
-        """The best fully trained score."""
-        return min((score for _, score in self.full), default=math.inf)
-
-    def reaches(self, threshold: float) -> float:
-        """Return when a fully trained score reaches the threshold, inf if none does."""
-        return min((clock for clock, score in self.full if score <= threshold), default=math.inf)
-
-
-def search(
-    arm: Arm, seed: int, curves: Curves, trials: int | None, budget: float = math.inf, stop: float = -math.inf
-) -> Outcome:
-    """Search with an arm until `trials` are complete, the budget is spent or a full score reaches `stop`."""
-    epochs = curves.objective.settings.epochs
-    sampler = samplers.make(arm.sampler, SPACE, seed, "modern")
-    pruner = make_pruner(arm.pruner, epochs, arm.reduction_factor, arm.least_epochs)
-    study = optuna.create_study(study_name=f"{arm}-{seed}", sampler=sampler, pruner=pruner)
-    objective = Replay(curves, budget, stop)
-    run = Search(study, SPACE, sampler, objective, trials=trials or sys.maxsize, max_failures=0, observer=Silent())
-    with contextlib.suppress(Spent):
-        run.run()
-    return Outcome(objective.clock, tuple(objective.full), run.ledger.counts["pruned"])
+_RESAMPLES = 10_000
 
 
 def images_of(folder: Path, count: int) -> np.ndarray:
@@ -210,9 +44,42 @@ def images_of(folder: Path, count: int) -> np.ndarray:
     return np.ascontiguousarray(images[np.sort(chosen)])
 
 
+def threshold_of(plain: Sequence[Outcome]) -> float:
+    """Return the median over seeds of the final best."""
+    return statistics.median(run.best for run in plain)
+
+
+def add(report: Report, name: str, outcomes: Mapping[Arm, Sequence[Outcome]]) -> None:
+    """Report a data set: every arm's seconds to the threshold, and their ratio to those of its unpruned search."""
+    for arm, runs in outcomes.items():
+        side, plain = f"{name}, {arm}", outcomes[arm.plain]
+        threshold = threshold_of(plain)
+        budgets = np.array([run.seconds for run in plain])
+        base = np.minimum([run.reaches(threshold) for run in plain], budgets)
+        reached = np.array([run.reaches(threshold) for run in runs])
+        times = np.minimum(reached, budgets)
+        report.rows[side, "CPU s until as good"] = tuple(times.tolist())
+        report.facts[f"{side}, final best, median"] = statistics.median(run.best for run in runs)
+        report.facts[f"{side}, unreached of {len(runs)}"] = int(np.isinf(reached).sum())
+        report.facts[f"{side}, fully trained"] = statistics.mean(len(run.full) for run in runs)
+        if arm == arm.plain:
+            report.facts[f"{side}, threshold"] = threshold
+            continue
+        report.facts[f"{side}, pruned"] = statistics.mean(run.pruned for run in runs)
+        report.facts[f"{side} / {arm.plain}, of medians"] = float(np.median(times) / np.median(base))
+        report.ratios[f"{side} / {arm.plain}, mean CPU s until as good"] = _ratio(times, base)
+
+
+def _ratio(times: np.ndarray, base: np.ndarray) -> Ratio:
+    """Return the ratio of means, and its 95 % bootstrap interval over paired seeds."""
+    draws = np.random.default_rng(0).integers(len(times), size=(_RESAMPLES, len(times)))
+    low, high = np.quantile(times[draws].sum(1) / base[draws].sum(1), (0.025, 0.975))
+    return Ratio(float(times.sum() / base.sum()), float(low), float(high))
+
+
 def main() -> None:
-    """Run every arm on every data set and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run every arm on every data set and report."""
+    parser = options(__doc__)
     parser.add_argument("--data", type=Path, action="append", required=True, help="a folder that prepare wrote")
     parser.add_argument("--arm", type=Arm.of, action="append", help="sampler:pruner[:reduction factor:least epochs]")
     parser.add_argument("--seeds", type=int, default=8)
@@ -221,24 +88,24 @@ def main() -> None:
     parser.add_argument("--learning_rate", type=float, default=SETTINGS.learning_rate)
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--stop", action="store_true", help="end a pruned search that reaches the threshold")
-    parser.add_argument("--out", type=Path, default=Path("outputs/pruning"))
-    options = parser.parse_args()
+    parser.add_argument("--curves", type=Path, default=Path("outputs/pruning"), help="where curves are kept")
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("dermonas").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    arms: list[Arm] = options.arm or [Arm.of("tpe:halving:4:2")]
-    sets = {folder.name: images_of(folder, options.images) for folder in options.data}
-    settings = replace(SETTINGS, epochs=options.epochs, learning_rate=options.learning_rate)
-    curves = {name: Curves(images, settings, options.out / name) for name, images in sets.items()}
+    arms: list[Arm] = chosen.arm or [Arm.of("tpe:halving:4:2")]
+    sets = {folder.name: images_of(folder, chosen.images) for folder in chosen.data}
+    settings = replace(SETTINGS, epochs=chosen.epochs, learning_rate=chosen.learning_rate)
+    curves = {name: Curves(images, settings, chosen.curves / name) for name, images in sets.items()}
     found: dict[str, dict[Arm, list[Outcome]]] = {name: {} for name in sets}
     for arm in dict.fromkeys([*(one.plain for one in arms), *arms]):
-        for seed in range(options.seeds):
+        for seed in range(chosen.seeds):
             for name in sets:
                 if arm == arm.plain:
-                    outcome = search(arm, seed, curves[name], options.trials)
+                    outcome = search(arm, seed, curves[name], chosen.trials)
                 else:
                     plain = found[name][arm.plain]
-                    stop = threshold_of(plain) if options.stop else -math.inf
+                    stop = threshold_of(plain) if chosen.stop else -math.inf
                     outcome = search(arm, seed, curves[name], None, plain[seed].seconds, stop)
                 found[name].setdefault(arm, []).append(outcome)
                 print(
@@ -246,34 +113,11 @@ def main() -> None:
                     f"{outcome.pruned} pruned, best {outcome.best:.4f}",
                     flush=True,
                 )
+    keys = ("seeds", "trials", "epochs", "learning_rate", "images", "stop")
+    report = Report("pruning", {key: getattr(chosen, key) for key in keys})
     for name in sets:
-        report(name, found[name])
-
-
-def threshold_of(plain: Sequence[Outcome]) -> float:
-    """Return the median over seeds of the final best."""
-    return statistics.median(run.best for run in plain)
-
-
-def report(name: str, outcomes: dict[Arm, list[Outcome]]) -> None:
-    """Print a data set's table."""
-    for arm, runs in outcomes.items():
-        plain = outcomes[arm.plain]
-        threshold = threshold_of(plain)
-        budgets = np.array([run.seconds for run in plain])
-        base = np.minimum([run.reaches(threshold) for run in plain], budgets)
-        times = np.array([run.reaches(threshold) for run in runs])
-        missed = int(np.isinf(times).sum())
-        times = np.minimum(times, budgets)
-        draws = np.random.default_rng(0).integers(len(runs), size=(10_000, len(runs)))
-        ratios = times[draws].sum(1) / base[draws].sum(1)
-        low, high = np.quantile(ratios, [0.025, 0.975])
-        print(
-            f"{name} {arm}: threshold {threshold:.4f}, mean {times.mean():.1f} s, ratio {times.sum() / base.sum():.3f} "
-            f"[{low:.3f}, {high:.3f}], of medians {np.median(times) / np.median(base):.3f}, "
-            f"unreached {missed}/{len(runs)}, final best {statistics.median(run.best for run in runs):.4f}, "
-            f"full {np.mean([len(run.full) for run in runs]):.1f}, pruned {np.mean([run.pruned for run in runs]):.1f}"
-        )
+        add(report, name, found[name])
+    report.publish(chosen.log)
 
 
 if __name__ == "__main__":
