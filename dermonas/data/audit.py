@@ -37,10 +37,13 @@ def audit_leakage(frame: pd.DataFrame, pairs: Pairs, *, grouped: bool, compared:
     count = len(frame)
     twins = len(np.union1d(pairs.i, pairs.j))
     share = twins / count if count else 0.0
-    sizes = frame["group"].value_counts()
-    overlap = _overlap(frame)
-    held = frame["split"].isin(["validation", "test"])
-    leaked = frame["search"] & (held | frame["group"].isin(frame.loc[held, "group"]))
+    codes, names = pd.factorize(frame["group"])
+    sizes = np.bincount(codes, minlength=len(names))
+    largest = {"name": str(names[int(sizes.argmax())]), "images": int(sizes.max())} if count else None
+    overlap = _overlap(codes, names, frame["split"])
+    held = np.zeros(len(names), dtype=bool)
+    held[codes[frame["split"].isin(["validation", "test"])]] = True
+    leaked = frame["search"] & held[codes]
     warnings = []
     if share > WARN_FRACTION:
         warnings.append(f"{share:.1%} of the images are near-duplicates of another (above {WARN_FRACTION:.0%})")
@@ -56,8 +59,8 @@ def audit_leakage(frame: pd.DataFrame, pairs: Pairs, *, grouped: bool, compared:
     for pair in pairs.first(PRINTED_PAIRS):
         first, second = frame["path"].iloc[pair.i], frame["path"].iloc[pair.j]
         _log.info("near-duplicates: %s and %s (%d bits, r = %.3f)", first, second, pair.hamming, pair.correlation)
-    if len(sizes):
-        _log.info("largest group: %s with %d images", sizes.index[0], sizes.iloc[0])
+    if largest:
+        _log.info("largest group: %s with %d images", largest["name"], largest["images"])
     conflicting, conflicts = _label_conflicts(frame)
     if conflicts:
         warnings.append(f"{conflicting} files appear under different labels, first: {conflicts[0]}")
@@ -80,8 +83,8 @@ def audit_leakage(frame: pd.DataFrame, pairs: Pairs, *, grouped: bool, compared:
         "near_duplicate_images": twins,
         "near_duplicate_fraction": share,
         "pairs": [_describe(frame, pair) for pair in pairs.first(PRINTED_PAIRS)],
-        "groups": len(sizes),
-        "largest_group": {"name": str(sizes.index[0]), "images": int(sizes.iloc[0])} if len(sizes) else None,
+        "groups": len(names),
+        "largest_group": largest,
         "overlapping_groups": len(overlap),
         "overlapping_examples": overlap[:PRINTED_PAIRS],
         "label_conflicts": conflicts,
@@ -89,16 +92,21 @@ def audit_leakage(frame: pd.DataFrame, pairs: Pairs, *, grouped: bool, compared:
     }
 
 
-def _overlap(frame: pd.DataFrame) -> list[str]:
-    """Name the groups that lie in more than one split."""
-    sides = frame.dropna(subset="split").groupby("group")["split"].nunique()
-    return [str(name) for name in sides[sides > 1].index]
+def _overlap(codes: np.ndarray, names: pd.Index, splits: pd.Series) -> list[str]:
+    """Name the groups that lie in more than one split, sorted."""
+    sides = np.zeros(len(names), dtype=np.int64)
+    for split in splits.dropna().unique():
+        rows = codes[(splits == split).to_numpy()]
+        sides[np.unique(rows)] += 1
+    return sorted(str(name) for name in names[sides > 1])
 
 
 def _label_conflicts(frame: pd.DataFrame) -> tuple[int, list[str]]:
     """Count identical files with different labels; name the first as "path and path"."""
-    labelled = frame.loc[frame["label"].notna(), ["path", "label", "sha256"]]
-    labelled = labelled[labelled["sha256"].duplicated(keep=False)]
+    files = pd.factorize(frame["sha256"])[0]
+    known = frame["label"].notna()
+    twice = np.bincount(files[known], minlength=files.max(initial=-1) + 1)[files] > 1
+    labelled = frame.loc[known & twice, ["path", "label", "sha256"]]
     kinds = labelled.groupby("sha256")["label"].nunique()
     conflicts = kinds.index[kinds > 1]
     rows = labelled[labelled["sha256"].isin(conflicts[:PRINTED_PAIRS])]

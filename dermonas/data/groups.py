@@ -10,11 +10,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dermonas.data.leakage import Pairs
+from dermonas.data.text import ascending
 
 Column = pd.Series | Sequence[str | None]
 
 
-def merge_groups(paths: Column, lesions: Column, digests: Column, pairs: Pairs) -> np.ndarray:
+def merge_groups(paths: Column, lesions: Column, digests: Column, pairs: Pairs) -> pd.Series:
     """Name each image's group: the union of lesion, identical bytes and near-duplicate pairs.
 
     Args:
@@ -24,22 +25,42 @@ def merge_groups(paths: Column, lesions: Column, digests: Column, pairs: Pairs) 
         pairs: Near-duplicates, as row numbers.
 
     Returns:
-        (n,) object array of names: the smallest lesion id in the group, or its smallest path. They do not depend on
-        row order.
+        (n,) names, of dtype str: the smallest lesion id in the group, or its smallest path. They do not depend on row
+        order.
     """
     links = [np.stack([pairs.i, pairs.j]), _links(lesions), _links(digests)]
     first, second = np.concatenate(links, axis=1)
     count = len(paths)
     joined = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
-    roots = connected_components(joined, directed=False)[1]
-    names = np.empty(count, dtype=object)  # more than the groups are
-    for column in (paths, lesions):
-        codes, known = pd.factorize(_series(column), sort=True)
-        smallest = np.full(count, len(known))
-        np.minimum.at(smallest, roots[codes >= 0], codes[codes >= 0])
-        told = np.flatnonzero(smallest < len(known))
-        names[told] = np.asarray(known, dtype=object)[smallest[told]]
-    return names[roots]
+    groups, roots = connected_components(joined, directed=False)
+    names = _smallest_paths(_series(paths).astype("str"), groups, roots)
+    codes, known = pd.factorize(_series(lesions), sort=True)
+    smallest = np.full(groups, len(known))
+    np.minimum.at(smallest, roots[codes >= 0], codes[codes >= 0])
+    told = np.flatnonzero(smallest[roots] < len(known))
+    names.iloc[told] = np.asarray(known, dtype=object)[smallest[roots[told]]]
+    return names
+
+
+def mates(groups: pd.Series, rows: pd.Series) -> pd.Series:
+    """Tell which rows share a group with one of some rows.
+
+    Args:
+        groups: (n,) group names.
+        rows: (n,) bool, on the same index: those rows, which share a group with themselves.
+    """
+    codes, names = pd.factorize(groups)
+    held = np.zeros(len(names), dtype=bool)
+    held[codes[rows.to_numpy()]] = True
+    return pd.Series(held[codes], index=groups.index)
+
+
+def _smallest_paths(paths: pd.Series, groups: int, roots: np.ndarray) -> pd.Series:
+    """Return of each row the smallest path of its group; they stay in Arrow, no path becomes an object."""
+    order = np.arange(len(paths)) if ascending(paths) else paths.argsort(kind="stable").to_numpy()
+    smallest = np.empty(groups, dtype=np.int64)
+    smallest[roots[order[::-1]]] = order[::-1]  # of several the last stays
+    return paths.iloc[smallest[roots]].reset_index(drop=True)
 
 
 def _links(keys: Column) -> np.ndarray:

@@ -110,7 +110,8 @@ def near_duplicates(prints: Fingerprints, thumbnails: Reader) -> Pairs:
         thumbnails: Reads the thumbnails of rows in 0..n-1.
     """
     rows = np.flatnonzero(prints.clear)
-    search = _Search(prints.hashes[:, rows], rows, thumbnails)
+    # Of a million images the hashes are 64 MB: not copied where all are clear.
+    search = _Search(prints.hashes if prints.clear.all() else prints.hashes[:, rows], rows, thumbnails)
     for found in close_pairs(search.hashes):
         if isinstance(found, Crowd):
             search.crowd(found)

@@ -21,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dermonas.data.text import ascending, optional_text
 from dermonas.errors import DataError, StorageError
 
 SPLITS = ("train", "validation", "test")
@@ -106,32 +107,15 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"manifest has no column {', '.join(absent)}: {_MEND}")
     extra = sorted(name for name in frame.columns if name not in COLUMNS)
     rows = frame[[*COLUMNS, *extra]]
-    if not rows["path"].is_monotonic_increasing:
-        rows = rows.sort_values("path", kind="stable")
-    rows = rows.reset_index(drop=True)
     empty = [name for name in _TEXT if rows[name].isna().any()]
     if empty:
         raise DataError(f"manifest has a row without {', '.join(empty)}: {_MEND}")
+    if not ascending(rows["path"]):
+        rows = rows.sort_values("path", kind="stable")
+    rows = rows.reset_index(drop=True)
     for name in ("label", "split", *(name for name in extra if not pd.api.types.is_numeric_dtype(rows[name]))):
         rows[name] = optional_text(rows[name])
     return rows.astype({**dict.fromkeys(_TEXT, "str"), "search": bool, "width": np.int32, "height": np.int32})
-
-
-def optional_text(values: pd.Series) -> pd.Series:
-    """Return a text column with None, not NaN, where it is missing (pandas turns one into the other)."""
-    codes, known = pd.factorize(values)
-    # Rows with the same text share it: a million labels are a thousand objects.
-    texts = np.array([*known, None], dtype=object)
-    return pd.Series(texts[codes], index=values.index, name=values.name, dtype=object)
-
-
-def hexadecimal(values: np.ndarray) -> pd.Series:
-    """Return bytes, uint8 (n, k), as a text column of 2 k digits."""
-    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
-    text = np.stack([digits[values >> 4], digits[values & 15]], axis=-1)
-    offsets = np.arange(len(values) + 1, dtype=np.int64) * (2 * values.shape[1])
-    column = pa.LargeStringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(text))
-    return pa.table({"": column}).to_pandas()[""].astype("str")
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> tuple[Path, Path]:

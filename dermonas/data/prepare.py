@@ -12,7 +12,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,15 @@ from filelock import FileLock, Timeout
 from dermonas.data.audit import audit_leakage
 from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.data.groups import merge_groups
-from dermonas.data.hashing import Fingerprints
 from dermonas.data.inspection import Inspection, inspect_files
 from dermonas.data.journal import Journal
 from dermonas.data.leakage import Pairs, near_duplicates, no_pairs
-from dermonas.data.manifest import SPLITS, Manifest, hexadecimal, write_manifest
+from dermonas.data.manifest import SPLITS, Manifest, write_manifest
 from dermonas.data.search_set import select_search_rows
 from dermonas.data.sources.choose import list_source
 from dermonas.data.sources.listing import LISTING_COLUMNS, Listing
 from dermonas.data.splits import PAPER_SIZES, assign_splits
+from dermonas.data.text import hexadecimal
 from dermonas.errors import DataError, StorageError
 from dermonas.events import Observer
 
@@ -95,16 +95,7 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
     listing = list_source(config)
     count = len(listing.frame)
     observer.started("prepare", count, {"dataset": config.dataset, "source": config.source})
-    with Journal(scratch, {"pillow": PIL.__version__, "max_pixels": config.max_pixels}) as journal:
-        inspected = inspect_files(
-            listing.root, listing.frame["path"].tolist(), journal, workers=config.workers,
-            max_pixels=config.max_pixels, observer=observer,
-        )  # fmt: skip
-        quarantined = _quarantined(listing, inspected)
-        _write_quarantine(scratch, output_folder(config), quarantined)
-        _refuse_unusable(config, scratch, inspected, quarantined)
-        frame = _described(listing.frame, inspected)
-        pairs = _pairs(inspected) if config.near_duplicates else no_pairs()
+    frame, pairs, quarantined, notes = _inspected(config, listing, scratch, observer)
     frame["group"] = merge_groups(frame["path"], frame["lesion"], frame["sha256"], pairs)
     grouped = config.split == "lesion"
     frame["split"], extra_counts = assign_splits(frame, grouped=grouped, sizes=_sizes(config, frame), seed=config.seed)
@@ -113,9 +104,9 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
     )
     audit = audit_leakage(frame, pairs, grouped=grouped, compared=config.near_duplicates)
     manifest = _manifest(config, listing, frame, grouped)
-    counts = _counts(manifest, listing, quarantined, extra_counts)
+    counts = _counts(manifest, listing, quarantined, audit["groups"], extra_counts)
     metrics = _metrics(counts, audit, time.monotonic() - began)
-    report = {"counts": counts, **_image_notes(listing, inspected), "source": dict(listing.notes),
+    report = {"counts": counts, **notes, "source": dict(listing.notes),
               "digest": manifest.digest, "config": _plain(config), "seconds": round(metrics["seconds"], 3)}  # fmt: skip
     written = [_write_json(scratch, output_folder(config), name, content) for name, content in
                (("report.json", report), ("audit.json", audit))]  # fmt: skip
@@ -126,11 +117,27 @@ def _prepare(config: PrepareConfig, scratch: Path, observer: Observer) -> Manife
     return manifest
 
 
+def _inspected(
+    config: PrepareConfig, listing: Listing, scratch: Path, observer: Observer
+) -> tuple[pd.DataFrame, Pairs, list[tuple[str, str]], dict[str, Any]]:
+    """Return usable rows, their near-duplicates, the quarantined, and the report's notes; all else is let go."""
+    with Journal(scratch, {"pillow": PIL.__version__, "max_pixels": config.max_pixels}) as journal:
+        inspected = inspect_files(
+            listing.root, listing.frame["path"].tolist(), journal, workers=config.workers,
+            max_pixels=config.max_pixels, observer=observer,
+        )  # fmt: skip
+        quarantined = _quarantined(listing, inspected)
+        _write_quarantine(scratch, output_folder(config), quarantined)
+        _refuse_unusable(config, scratch, inspected, quarantined)
+        pairs = _pairs(inspected) if config.near_duplicates else no_pairs()
+    return _described(listing.frame, inspected), pairs, quarantined, _image_notes(listing, inspected)
+
+
 def _pairs(inspected: Inspection) -> Pairs:
     """Find near-duplicates, numbered by usable row."""
-    rows = np.flatnonzero(inspected.usable)
-    prints = Fingerprints(inspected.prints.hashes[:, rows], inspected.prints.clear[rows])
-    return near_duplicates(prints, lambda chosen: inspected.thumbnails(rows[chosen]))
+    pairs = near_duplicates(inspected.prints, inspected.thumbnails)  # what cannot be used is not clear either
+    number = np.cumsum(inspected.usable) - 1
+    return replace(pairs, i=number[pairs.i], j=number[pairs.j])
 
 
 def _quarantined(listing: Listing, inspected: Inspection) -> list[tuple[str, str]]:
@@ -163,7 +170,8 @@ def _refuse_unusable(
 
 def _described(frame: pd.DataFrame, inspected: Inspection) -> pd.DataFrame:
     """Return the usable rows with what the inspection found."""
-    rows = np.flatnonzero(inspected.usable)
+    # Nothing is copied where all can be used.
+    rows = slice(None) if inspected.usable.all() else np.flatnonzero(inspected.usable)
     phash = inspected.prints.hashes[0, rows].astype(">u8").view(np.uint8).reshape(-1, 8)
     return frame.iloc[rows].reset_index(drop=True).assign(
         sha256=hexadecimal(inspected.sha256[rows]), phash=hexadecimal(phash),
@@ -180,7 +188,7 @@ def _sizes(config: PrepareConfig, frame: pd.DataFrame) -> Sequence[float]:
 
 
 def _manifest(config: PrepareConfig, listing: Listing, frame: pd.DataFrame, grouped: bool) -> Manifest:
-    present = set(frame["label"].dropna())
+    present = set(frame["label"].dropna().unique())
     tags = dict(listing.tags)
     if not grouped:
         tags["ungrouped"] = True
@@ -196,7 +204,7 @@ def _manifest(config: PrepareConfig, listing: Listing, frame: pd.DataFrame, grou
 
 
 def _counts(
-    manifest: Manifest, listing: Listing, quarantined: Sequence[tuple[str, str]], extra: dict[str, int]
+    manifest: Manifest, listing: Listing, quarantined: Sequence[tuple[str, str]], groups: int, extra: dict[str, int]
 ) -> dict[str, Any]:
     frame = manifest.frame
     kinds = Counter(reason.split(" (")[0] for _, reason in quarantined)
@@ -210,7 +218,7 @@ def _counts(
         **{split: int((frame["split"] == split).sum()) for split in SPLITS},
         "search": int(frame["search"].sum()),
         "unlabelled": int(frame["label"].isna().sum()),
-        "groups": int(frame["group"].nunique()),
+        "groups": groups,
         "by_class": by_class,
         **extra,
     }

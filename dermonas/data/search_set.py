@@ -11,6 +11,8 @@ import re
 import numpy as np
 import pandas as pd
 
+from dermonas.data.groups import mates
+from dermonas.data.text import ascending
 from dermonas.errors import DataError
 from dermonas.seeding import numpy_generator
 
@@ -53,10 +55,12 @@ def select_search_rows(
         DataError: no image is eligible.
     """
     held = frame["split"].isin(["validation", "test"])
-    clean = ~held & ~frame["group"].isin(frame.loc[held, "group"])
+    clean = ~mates(frame["group"], held)
     base = frame["extra"] if frame["extra"].any() else (frame["split"] != "test") & ~frame["extra"]
     trainable = (frame["split"] == "train") | (frame["label"].isna() & frame["split"].isna())
-    pool = frame[base & clean & (trainable | frame["extra"])].sort_values("path")
+    pool = frame.loc[base & clean & (trainable | frame["extra"]), ["path", "label"]]
+    if not ascending(pool["path"]):
+        pool = pool.sort_values("path")
     if pool.empty:
         raise DataError("no image is left for the search: every one is held out or repeats a held-out image")
     share = default_fraction(source, dataset) if fraction is None else fraction

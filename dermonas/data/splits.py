@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from dermonas.data.groups import mates
 from dermonas.data.manifest import SPLITS
+from dermonas.data.text import ascending
 from dermonas.errors import DataError
 from dermonas.seeding import numpy_generator
 
@@ -67,11 +69,12 @@ def split_rows(
     Returns:
         (n,) object array of "train", "validation", "test", in the order of the arguments.
     """
-    group, names = pd.factorize(_column(groups), sort=True)
+    group, names = pd.factorize(_column(groups))
     label, known = pd.factorize(_column(labels), sort=True)
     sizes = np.bincount(group, minlength=len(names))
     # Groups in the order of their first path.
-    order = pd.unique(group[np.argsort(pd.factorize(_column(paths), sort=True)[0], kind="stable")])
+    path = _column(paths)
+    order = pd.unique(group if ascending(path) else group[path.argsort(kind="stable").to_numpy()])
     owner = _commonest_labels(group, label, len(known))[order]
     strata = {str(known[code]): order[owner == code] for code in range(len(known)) if (owner == code).any()}
     images = {name: int(sizes[part].sum()) for name, part in strata.items()}
@@ -165,12 +168,12 @@ def assign_splits(
     held = usable & frame["official"].isin(["validation", "test"])
     split[held] = frame.loc[held, "official"]
     pool = usable & ~held
-    set_aside = pool & frame["group"].isin(frame.loc[held, "group"]) if grouped else pool & False
+    set_aside = pool & mates(frame["group"], held) if grouped and held.any() else pool & False
     pool &= ~set_aside
     if not pool.any():
         return split, {"set_aside": int(set_aside.sum())}
     wanted = _remaining_sizes(sizes, set(frame.loc[held, "official"]))
-    rows = frame[pool]
+    rows = frame.loc[pool, ["path", "label", "group"]]
     names = rows["group"] if grouped else rows["path"]
     split[pool] = split_rows(rows["path"], rows["label"], names, split_counts(len(rows), wanted), seed)
     return split, {"set_aside": int(set_aside.sum())}

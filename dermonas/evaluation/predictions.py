@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
-from dermonas.data.manifest import optional_text
+from dermonas.data.text import optional_text
 from dermonas.errors import DataError
 from dermonas.evaluation.files import replacing
 from dermonas.metrics.counts import decide

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from dermonas.data.manifest import optional_text
 from dermonas.data.sources.listing import Listing, class_order, existing_root, few, files_below
+from dermonas.data.text import optional_text
 from dermonas.errors import DataError, LabelError
 
 _ROLES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",

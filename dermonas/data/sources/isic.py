@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dermonas.data.manifest import optional_text
 from dermonas.data.sources.listing import LISTING_COLUMNS, Listing, class_order, existing_root, few, files_below
 from dermonas.data.sources.tables import plain_id, read_labels, read_table
+from dermonas.data.text import optional_text
 from dermonas.errors import DataError, LabelError
 
 _SPLITS = ("Training", "Test")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from dermonas.data.manifest import optional_text
+from dermonas.data.text import ascending, optional_text
 from dermonas.errors import DataError
 from dermonas.imaging.decode import EXTENSIONS
 
@@ -46,7 +46,10 @@ class Listing:
     missing: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        frame = self.frame.astype({"path": "str"}).sort_values("path", kind="stable").reset_index(drop=True)
+        frame = self.frame.astype({"path": "str"})
+        if not ascending(frame["path"]):
+            frame = frame.sort_values("path", kind="stable")
+        frame = frame.reset_index(drop=True)
         for name in ("label", "lesion", "official"):
             frame[name] = optional_text(frame[name])
         object.__setattr__(self, "frame", frame.astype({"extra": bool}))

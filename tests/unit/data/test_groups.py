@@ -1,8 +1,9 @@
 import numpy as np
+import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dermonas.data.groups import merge_groups
+from dermonas.data.groups import mates, merge_groups
 from dermonas.data.leakage import Pairs, no_pairs
 
 
@@ -40,3 +41,13 @@ def test_row_order_is_irrelevant(seed: int) -> None:
         [paths[row] for row in order], [lesions[row] for row in order], [digests[row] for row in order], moved
     )
     assert again.tolist() == [groups[row] for row in order]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=12))
+def test_mates_are_all_rows_of_the_groups(rows: list[tuple[str, bool]]) -> None:
+    frame = pd.DataFrame(rows, columns=["group", "held"], index=range(5, 5 + len(rows))).astype({"held": bool})
+    held = {group for group, chosen in rows if chosen}
+    found = mates(frame["group"], frame["held"])
+    assert found.tolist() == [group in held for group, _ in rows]
+    assert found.index.equals(frame.index)
