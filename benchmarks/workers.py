@@ -1,6 +1,7 @@
 """What workers cost: four of them against two on this machine, and PostgreSQL against SQLite with one.
 
     python -m benchmarks.workers [--trials 8] [--epochs 3] [--rounds 2] [--server postgresql+psycopg2://...]
+        [--storage-only]
 
 Each search is the real one, on synthetic phantoms, in a folder of its own; the kinds alternate, so that a busy machine
 slows all. Throughput is trials an hour from the first trial's beginning to the last one's end, by the study: starting
@@ -54,10 +55,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--server", help="SQLAlchemy URL of a PostgreSQL database")
+    parser.add_argument("--storage-only", action="store_true", help="leave out the first part; needs --server")
     chosen = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    kinds: dict[str, tuple[int, str | None]] = {"2 workers": (2, None), "4 workers": (4, None)}
-    pairs = [("4 workers", "2 workers")]
+    if chosen.storage_only and not chosen.server:
+        parser.error("--storage-only needs --server")
+    kinds: dict[str, tuple[int, str | None]] = {}
+    pairs = []
+    if not chosen.storage_only:
+        kinds = {"2 workers": (2, None), "4 workers": (4, None)}
+        pairs = [("4 workers", "2 workers")]
     if chosen.server:
         kinds |= {"SQLite, 1 worker": (1, None), "PostgreSQL, 1 worker": (1, chosen.server)}
         pairs.append(("PostgreSQL, 1 worker", "SQLite, 1 worker"))
