@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dermonas.data.manifest import Manifest
 from dermonas.events import Fanout, Observer
-from dermonas.objective.contrastive import ContrastiveObjective, chance
+from dermonas.objective.contrastive import chance
+from dermonas.objective.untrained import objective_of
 from dermonas.search.bounds import bounds_of
 from dermonas.search.config import SearchConfig, identity, space_of
 from dermonas.search.ledger import Ledger
@@ -81,7 +82,7 @@ def search_of(task: Task, study: Study, observer: Observer, *, shared: bool) -> 
         study,
         task.space,
         task.sampler,
-        ContrastiveObjective(search_images(config, task.manifest, task.folder), config, task.device),
+        objective_of(search_images(config, task.manifest, task.folder), config, task.device),
         trials=config.trials,
         max_failures=config.max_failures,
         max_attempts=config.max_attempts,

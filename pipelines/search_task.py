@@ -81,7 +81,7 @@ class Task:
 
 def task_of(config: SearchConfig, recipe: Recipe) -> Task:
     """Set up a search: prepare the data and pretrain a controller where they are missing."""
-    manifest, folder = prepared(config, recipe)
+    manifest, folder = prepared(config.data, recipe)
     device = device_named(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -115,16 +115,16 @@ def study_of(task: Task, *, inside: bool = False) -> Iterator[Study]:
         yield study
 
 
-def prepared(config: SearchConfig, recipe: Recipe) -> tuple[Manifest, Path]:
+def prepared(data: Path | None, recipe: Recipe) -> tuple[Manifest, Path]:
     """Return the prepared data set, preparing it first (as a run of its own) when its folder is missing.
 
     Raises:
         DataError: The folder holds something else than a prepared data set.
     """
     stage = {**recipe.stages["prepare"]}
-    if config.data is not None:
-        stage["out"] = str(config.data)
-    folder = config.data
+    if data is not None:
+        stage["out"] = str(data)
+    folder = data
     if folder is None or not folder.exists() or not any(folder.iterdir()):
         settings: PrepareConfig = parse(STAGES["prepare"], stage, [], "prepare")
         folder = output_folder(settings)

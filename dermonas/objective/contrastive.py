@@ -12,25 +12,30 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dermonas.contrastive.heads import Projection, ProjectionHeads
+from dermonas.contrastive.heads import Projection
 from dermonas.contrastive.memory import MemoryBank
 from dermonas.contrastive.nce import Nce, draw_negatives, nce_loss, negative_mask
 from dermonas.data.views import Preset, Views
 from dermonas.errors import ConfigError
 from dermonas.events import Observer
 from dermonas.imaging.normalise import IMAGENET_MEAN, IMAGENET_STD
-from dermonas.nn.initialise import initialise
 from dermonas.nn.measure import measure
-from dermonas.nn.network import Network, check_resolution
+from dermonas.nn.network import check_resolution
+from dermonas.objective.agreement import agreement, batched, hold_out
+from dermonas.objective.candidate import Architecture, Candidate
 from dermonas.objective.score import NotFinite, Score
+from dermonas.objective.scores import HELD_OUT, UNTRAINED, ScoreName, trained_scores
 from dermonas.seeding import forked, torch_generator
-from dermonas.space.genotype import Genotype
 
 Negatives = Literal["memory", "batch"]
 Precision = Literal["auto", "float32", "bfloat16"]
-_CHOICES = {"projection": Projection, "nce": Nce, "negatives": Negatives, "views": Preset, "precision": Precision}
+_CHOICES = {
+    "projection": Projection, "nce": Nce, "negatives": Negatives, "views": Preset, "precision": Precision,
+    "score": ScoreName,
+}  # fmt: skip
+_SIZED = "sized_loss"
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class ContrastiveSettings:
         resolution: Side of a view in pixels (32).
         channels: C of the candidate (32; ISIC preset 16).
         layers: Cells of the candidate (8).
+        score: What candidates are ranked by, a key of `objective.scores.SCORES`; the papers' is "train_loss".
+        heldout: Share of the images that training never sees; for scores of held-out images alone.
+        size_weight: Of log parameters; for "sized_loss" alone.
         precision: "float32", "bfloat16" autocast, or "auto": bfloat16 on CUDA, float32 on CPU, where
             autocast measured slower (depthwise backward).
         seed: Seed of weights, order, views and negatives, the same for every candidate (and, in a search, of
@@ -73,6 +81,9 @@ class ContrastiveSettings:
     channels: int = 32
     layers: int = 8
     precision: Precision = "auto"
+    score: ScoreName = "train_loss"
+    heldout: float = 0.2
+    size_weight: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -93,35 +104,25 @@ class ContrastiveSettings:
             if getattr(self, key) not in get_args(kind):
                 raise ConfigError(f"{key} {getattr(self, key)!r} is unknown; use one of {', '.join(get_args(kind))}")
         check_resolution(self.resolution, "cifar")
+        self._check_score()
+
+    def _check_score(self) -> None:
+        if self.score in UNTRAINED and self.epochs != 1:
+            raise ConfigError(f"epochs is {self.epochs}, but {self.score} trains nothing: set epochs to 1")
+        if not 0 < self.heldout < 1:
+            raise ConfigError(f"heldout {self.heldout} must lie between 0 and 1")
+        if not math.isfinite(self.size_weight):
+            raise ConfigError(f"size_weight {self.size_weight} must be finite")
+        for key, reader in (("heldout", self.score in HELD_OUT), ("size_weight", self.score == _SIZED)):
+            if not reader and getattr(self, key) != getattr(ContrastiveSettings, key):
+                raise ConfigError(f"{key} is {getattr(self, key)}, which {self.score} does not read: leave it out")
 
 
 def chance(settings: ContrastiveSettings, images: int) -> float | None:
-    """Return the score of embeddings that tell nothing, log(1 + K) for InfoNCE; None for the two-term loss."""
-    if settings.nce == "pirl":
+    """Return the score of embeddings that tell nothing, log(1 + K) for InfoNCE; None for other losses and scores."""
+    if settings.nce == "pirl" or settings.score != "train_loss":
         return None
     return math.log(1 + min(2 * (settings.batch_size - 1), images - 1))
-
-
-class Candidate(nn.Module):
-    """A candidate trunk with its projection heads and memory bank: all state of one scoring."""
-
-    def __init__(self, genotype: Genotype, settings: ContrastiveSettings, images: int) -> None:
-        super().__init__()
-        self.trunk = Network(
-            genotype, stem="cifar", channels=settings.channels, layers=settings.layers, seed=settings.seed
-        )
-        self.heads = ProjectionHeads(self.trunk.features_out, settings.width, 2, settings.projection)
-        initialise(self.heads, settings.seed)
-        self.bank = MemoryBank(images, settings.width)
-        # A search normalises by batch statistics throughout, so running ones are not kept; this also
-        # keeps the bank's first, gradient-free pass from moving them (a defect of the papers' code).
-        for module in self.trunk.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.track_running_stats = False
-
-    def embed(self, x: Tensor) -> Tensor:
-        """Return z = g(f(x)), (batch, width)."""
-        return self.heads(self.trunk(x))
 
 
 class ContrastiveObjective:
@@ -133,6 +134,10 @@ class ContrastiveObjective:
         device: Training device.
         mean: Channel means for normalisation (default ImageNet's, as the papers' code).
         std: Channel standard deviations.
+        all_scores: Whether every epoch reports all scores that training gives, by name, beside the settings' own.
+
+    Raises:
+        ConfigError: Fewer than 4 images to train on, or fewer than 2 held out where a score needs them.
     """
 
     def __init__(
@@ -142,48 +147,68 @@ class ContrastiveObjective:
         device: torch.device,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
+        *,
+        all_scores: bool = False,
     ) -> None:
-        if len(images) < 4:
-            raise ConfigError(f"a contrastive search needs at least 4 images, the search set has {len(images)}")
         self.settings = settings
         self.device = device
-        self.views = Views(images, settings.views, settings.resolution, mean, std, settings.seed, device)
+        self.all_scores = all_scores
+        held: np.ndarray | None = None
+        if all_scores or settings.score in HELD_OUT:
+            images, held = hold_out(images, settings.heldout, settings.seed)
+        if len(images) < 4:
+            raise ConfigError(f"a contrastive search needs at least 4 images, the search set has {len(images)}")
+
+        def views(pictures: np.ndarray) -> Views:
+            return Views(pictures, settings.views, settings.resolution, mean, std, settings.seed, device)
+
+        self.views, self.held_out = views(images), None if held is None else views(held)
         precision = settings.precision
         if precision == "auto":
             precision = "bfloat16" if device.type == "cuda" else "float32"
         self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
-    def build(self, genotype: Genotype) -> Candidate:
+    def build(self, architecture: Architecture) -> Candidate:
         """Build a candidate on the device, in train mode, channels-last."""
         with forked(self.settings.seed, "construction"):
-            candidate = Candidate(genotype, self.settings, len(self.views))
+            candidate = Candidate(architecture, self.settings, len(self.views))
         candidate.to(memory_format=torch.channels_last)
         return candidate.to(self.device).train()
 
-    def score(self, genotype: Genotype, observer: Observer, number: int = 0) -> Score:
-        """Train a candidate for `epochs` and return its last epoch's mean loss. See `Objective`."""
+    def score(self, architecture: Architecture, observer: Observer, number: int = 0) -> Score:
+        """Train a candidate for `epochs` and score it by the last one. See `Objective`."""
         start = time.perf_counter()
-        candidate = self.build(genotype)
+        candidate = self.build(architecture)
         optimizer = self.optimizer(candidate)
         cost = measure(candidate.trunk, self.settings.resolution)
+        losses: list[float] = []
+        epochs: list[float] = []
         with forked(self.settings.seed, "training"):
             self.fill_bank(candidate)
-            epochs: list[float] = []
             for epoch in range(self.settings.epochs):
-                epochs.append(self.train_epoch(candidate, optimizer, epoch))
-                if not math.isfinite(epochs[-1]):
-                    raise NotFinite(f"loss is {epochs[-1]} in epoch {epoch}; a lower learning_rate may help")
-                observer.epoch(number, epoch, {"score": epochs[-1]})
+                losses.append(self.train_epoch(candidate, optimizer, epoch))
+                if not math.isfinite(losses[-1]):
+                    raise NotFinite(f"loss is {losses[-1]} in epoch {epoch}; a lower learning_rate may help")
+                scores = self._scores(candidate, losses, cost.parameters - cost.dead_parameters)
+                epochs.append(scores[self.settings.score])
+                observer.epoch(number, epoch, {"score": epochs[-1], **(scores if self.all_scores else {})})
         batches = len(self.batches(epoch=0))
         return Score(
             value=epochs[-1],
             epochs=tuple(epochs),
-            code_scaled=epochs[-1] * len(self.views) / batches,
+            code_scaled=losses[-1] * len(self.views) / batches,
             device_seconds=time.perf_counter() - start,
             parameters=cost.parameters,
             dead_parameters=cost.dead_parameters,
             multiply_adds=cost.multiply_adds,
         )
+
+    def _scores(self, candidate: Candidate, losses: list[float], parameters: int) -> dict[str, float]:
+        settings, held = self.settings, None
+        if self.held_out is not None:
+            with self._autocast:
+                held = agreement(candidate, self.held_out, settings.temperature, settings.batch_size)
+        return trained_scores(losses, parameters, settings.size_weight, held)
 
     def optimizer(self, candidate: Candidate) -> torch.optim.Optimizer:
         """Plain momentum SGD on trunk and heads, no schedule, no decay, no clipping."""
@@ -244,7 +269,4 @@ class ContrastiveObjective:
     def batches(self, epoch: int) -> list[Tensor]:
         """Split the epoch's order into batches; a last batch of one image joins the one before."""
         order = torch.randperm(len(self.views), generator=torch_generator(self.settings.seed, "order", epoch))
-        batches = list(order.to(self.device).split(self.settings.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
+        return batched(order.to(self.device), self.settings.batch_size)

@@ -19,9 +19,9 @@ class Score:
     """The outcome of scoring one candidate; lower is better.
 
     Attributes:
-        value: The score, per-image mean loss of the last epoch.
+        value: The score after the last epoch; by default the per-image mean loss of that epoch.
         epochs: The same for every epoch.
-        code_scaled: The last epoch's value as the papers' code returns it: the sum over batches of
+        code_scaled: The last epoch's loss as the papers' code returns it: the sum over batches of
             (batch mean x batch size), divided by the number of batches (spec/csnas.md 4.3).
         device_seconds: Time on the training device, data order and views included.
         parameters: Built parameters of the candidate, without projection heads.
@@ -41,7 +41,7 @@ class Score:
 class Objective(Protocol):
     """Scores genotypes; two calls with one genotype give the same score (bit for bit on CPU)."""
 
-    def score(self, genotype: Genotype, observer: Observer, number: int = 0) -> Score:
+    def score(self, genotype: Genotype, observer: Observer, number: int = 0, /) -> Score:
         """Score one candidate, reporting each epoch's value as {"score": value}.
 
         Raises:

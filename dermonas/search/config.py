@@ -27,6 +27,7 @@ _BY_MODE: dict[str, dict[str, Any]] = {
 PAPER: dict[str, Any] = {
     "epochs": 10, "batch_size": 150, "learning_rate": 0.001, "momentum": 0.9, "temperature": 0.07, "balance": 0.5,
     "width": 128, "projection": "linear", "nce": "infonce", "negatives": "memory", "views": "paper", "resolution": 32,
+    "score": "train_loss",
     "layers": 8, "sampler": "tpe", "tpe": "paper", "encoding": "first2", "pruner": "none", "images": None,
 }  # fmt: skip
 PAPER_BY_DATASET: dict[str, dict[str, Any]] = {
@@ -42,6 +43,9 @@ _FREE = (
 
 # Read by this sampler alone: to a study of another one they are nothing.
 _EVOLUTION = ("population", "tournament")
+
+# What candidates are ranked by.
+_SCORE = ("score", "heldout", "size_weight")
 
 # Read by these pruners alone (their names here and not in `pruning`: settings are read without optuna).
 _HALVING = ("halving", "hyperband")
@@ -185,6 +189,7 @@ def identity(config: SearchConfig, data_digest: str, device: str, controller: st
     """
     left_out = {*_FREE, *unread(config, config.sampler), *(() if config.sampler == "evolution" else _EVOLUTION)}
     left_out |= set(() if config.pruner in _HALVING else _RUNGS)
+    left_out |= set(_SCORE if config.score == PAPER["score"] else ())  # studies made before there were others go on
     kept = {key: value for key, value in asdict(config).items() if key not in left_out}
     nao = {"controller": controller} if config.sampler == CONTROLLED else {}
     return {**kept, **nao, "device": device, "data_digest": data_digest}
@@ -192,7 +197,8 @@ def identity(config: SearchConfig, data_digest: str, device: str, controller: st
 
 def study_name(config: SearchConfig, recipe: str, data_digest: str) -> str:
     """Return the configured study name, or the default one."""
-    return config.study or f"{recipe}-{data_digest[:8]}-n{config.nodes}-{config.sampler}-s{config.seed}"
+    score = "" if config.score == PAPER["score"] else f"-{config.score}"
+    return config.study or f"{recipe}-{data_digest[:8]}-n{config.nodes}-{config.sampler}{score}-s{config.seed}"
 
 
 def deviations(config: SearchConfig, dataset: str) -> dict[str, dict[str, Any]]:

@@ -37,7 +37,7 @@ class Fake:
             observer.epoch(number, epoch, {"score": score})
         return Score(values[-1], values, values[-1], 0.0, 1000, 0, 1000)
 
-search.ContrastiveObjective = Fake
+search.objective_of = Fake
 """
 )
 
