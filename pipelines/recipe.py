@@ -20,6 +20,7 @@ from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.errors import ConfigError
 from dermonas.search.config import SearchConfig
 from dermonas.training.config import BenchmarkConfig, TrainConfig
+from pipelines.audit_config import AuditConfig
 from pipelines.compare_config import CompareConfig
 from pipelines.controller_pretrain_config import ControllerPretrainConfig
 from pipelines.controller_report_config import ControllerReportConfig
@@ -46,11 +47,12 @@ STAGES: dict[str, type[Any]] = {
     "controller-pretrain": ControllerPretrainConfig,
     "controller-search": ControllerSearchConfig,
     "controller-report": ControllerReportConfig,
+    "audit": AuditConfig,
 }
 # A shared key and what each entry point calls it.
 SHARED: dict[str, dict[str, str]] = {
     "dataset": {"prepare": "dataset"},
-    "data": {"prepare": "out", "search": "data", "train": "data", "benchmark": "data"},
+    "data": {"prepare": "out", "search": "data", "train": "data", "benchmark": "data", "audit": "data"},
     "seed": {
         "prepare": "seed",
         "search": "seed",
@@ -60,6 +62,7 @@ SHARED: dict[str, dict[str, str]] = {
         "controller-pretrain": "seed",
         "controller-search": "first_seed",  # several seeds follow it, as those of train follow its seed
         "controller-report": "seed",
+        "audit": "seed",
     },
     "mode": {"search": "mode", "controller-search": "mode"},
 }

@@ -1,0 +1,1 @@
+"""Does the score mean anything? The rank-correlation audit and the robustness study."""

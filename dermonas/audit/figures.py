@@ -1,0 +1,117 @@
+"""An audit as figures: correlation against cost, and how tau grows with training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dermonas.audit.columns import Column, Table
+from dermonas.audit.correlation import Choice
+from dermonas.comparison.canvas import COLOURS, SETTINGS, empty, literal, plain_axes
+from dermonas.metrics.ranks import RankCorrelation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# After Okabe and Ito. In the order of the key.
+_KINDS = {
+    "paper": ("the papers' score", "#d55e00", "D"),
+    "contrastive": ("other label-free scores, trained", "#2a86c8", "o"),
+    "untrained": ("label-free scores, untrained", "#009e73", "s"),
+    "size": ("size", "#7a7a7a", "^"),
+    "count": ("operation counts", "#c79200", "v"),
+    "supervised": ("short training with labels", "#cc79a7", "P"),
+}
+_NAMED = 3  # labels of the best of a kind; more would lie on one another
+
+
+def cost_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
+    """Draw tau with its interval against seconds a candidate; what is counted stands at the left edge."""
+    import matplotlib
+
+    with matplotlib.rc_context(SETTINGS):
+        figure = empty(8.6, 4.6)
+        axes = plain_axes(figure, 0.6, 0.55, 5.0, 3.75)
+        columns = [column for column in table.columns.values() if column.name in found]
+        timed = [column.seconds for column in columns if column.seconds > 0]
+        left = min(timed, default=1.0) / 3
+        axes.set_xscale("log")
+        for kind, (label, colour, marker) in _KINDS.items():
+            own = [column for column in columns if column.kind == kind]
+            if not own:
+                continue
+            shift = np.geomspace(0.85, 1.18, len(own)) if kind in ("size", "count") else np.ones(len(own))
+            seconds = np.array([column.seconds or left for column in own]) * shift
+            taus = [found[column.name].kendall for column in own]
+            middle = np.array([tau.estimate for tau in taus])
+            bars = np.abs(np.array([[tau.lo for tau in taus], [tau.hi for tau in taus]]) - middle)
+            axes.errorbar(
+                seconds, middle, bars, fmt=marker, color=colour, markersize=4.5, elinewidth=0.6, alpha=0.8, label=label
+            )
+            _label(axes, own, seconds, middle, colour)
+        axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
+        axes.set_xlabel("Seconds a candidate (counted ones cost none and stand at the left)", color=COLOURS["ink"])
+        axes.set_ylabel("Kendall tau with accuracy, 95 % interval", color=COLOURS["ink"])
+        figure.legend(loc="upper left", bbox_to_anchor=(5.75 / 8.6, 4.3 / 4.6), frameon=False)
+    return figure
+
+
+def _label(axes: Axes, columns: list[Column], seconds: np.ndarray, taus: np.ndarray, colour: str) -> None:
+    for place in np.argsort(-taus)[: 1 if len(columns) < 4 else _NAMED]:
+        axes.annotate(
+            literal(columns[place].name), (seconds[place], taus[place]), xytext=(5, 3), textcoords="offset points",
+            fontsize=6.5, color=colour,
+        )  # fmt: skip
+
+
+def epochs_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
+    """Draw tau of every trained score against epochs, a panel a budget."""
+    import matplotlib
+    from matplotlib.ticker import MaxNLocator
+
+    budgets = list(dict.fromkeys(column.budget for column in table.columns.values() if column.epoch))
+    with matplotlib.rc_context(SETTINGS):
+        figure = empty(0.7 + 2.9 * max(len(budgets), 1), 3.4)
+        for number, budget in enumerate(budgets):
+            axes = plain_axes(figure, 0.6 + 2.9 * number, 1.15, 2.4, 1.95)
+            own = [column for column in table.columns.values() if column.budget == budget and column.name in found]
+            for place, score in enumerate(dict.fromkeys(column.score for column in own)):
+                line = [column for column in own if column.score == score]
+                taus = [found[column.name].kendall for column in line]
+                epochs = [column.epoch for column in line]
+                colour = f"C{place}"
+                axes.plot(epochs, [tau.estimate for tau in taus], color=colour, label=score, marker=".", linewidth=1.2)
+                axes.fill_between(epochs, [tau.lo for tau in taus], [tau.hi for tau in taus], color=colour, alpha=0.08)
+            axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
+            axes.set_title(literal(budget), color=COLOURS["ink"], loc="left")
+            axes.set_xlabel("Epochs", color=COLOURS["ink"])
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if not number:
+                axes.set_ylabel("Kendall tau", color=COLOURS["ink"])
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncol=2, frameon=False, fontsize=6)
+    return figure
+
+
+def scatter_figure(table: Table, found: Mapping[str, RankCorrelation], choice: Choice) -> Figure:
+    """Draw accuracy against the papers' score, the score most often chosen, and size."""
+    import matplotlib
+
+    shown = list(dict.fromkeys((table.paper.name, next(iter(choice.chosen)), "parameters")))
+    with matplotlib.rc_context(SETTINGS):
+        figure = empty(0.7 + 2.9 * len(shown), 3.1)
+        for number, name in enumerate(shown):
+            column = table.columns[name]
+            axes = plain_axes(figure, 0.6 + 2.9 * number, 0.55, 2.35, 2.2)
+            colour, marker = _KINDS[column.kind][1:]
+            axes.plot(
+                column.values, 100 * table.quality, marker, color=colour, markersize=3, alpha=0.6, linestyle="none"
+            )
+            tau = found[name].kendall
+            axes.set_title(f"tau {tau.estimate:.2f} [{tau.lo:.2f}, {tau.hi:.2f}]", loc="left", color=COLOURS["ink"])
+            axes.set_xlabel(literal(name) + " (higher is better)", color=COLOURS["ink"])
+            if not number:
+                axes.set_ylabel("Accuracy, %", color=COLOURS["ink"])
+    return figure

@@ -1,0 +1,88 @@
+"""`audit` from known networks to figures and a tracked run, killed in the middle and gone on with."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from workplace import TINY
+
+from dermonas.seeding import numpy_generator
+from dermonas.space.darts import DartsSpace
+
+NETWORKS = 9
+SMALL = {"images": 16, "channels": 2, "layers": 3, "epochs": 2, "batch_size": 6, "resolution": 16}
+BUDGETS = [
+    {**SMALL, "name": "untrained", "kind": "untrained", "epochs": 1},
+    {"name": "paper", **SMALL},
+]  # fmt: skip
+FIGURES = ("correlation-cost", "correlation-epochs", "scores-accuracy")
+FILES = {
+    "audit.md", "config.yaml", "correlations.json", "scores.parquet",
+    *(f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")),
+}  # fmt: skip
+
+# Dies with five scorings kept and a sixth half-written.
+DIES = """
+import os, signal
+from dermonas.audit.journal import Journal
+append = Journal.append
+def dies(self, record):
+    if sum("epochs" in one for one in self.records) == 5:
+        self._file.write(b'{"network": "0')
+        self._file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    append(self, record)
+Journal.append = dies
+"""
+
+
+@pytest.fixture
+def arguments(tmp_path, phantoms):
+    """Command-line words of a small audit."""
+    space, rng = DartsSpace(nodes=4, encoding="pairs"), numpy_generator(0, "test networks")
+    drawn = [space.genotype(space.sample(rng)).to_dict() for _ in range(NETWORKS)]
+    known = tmp_path / "known.json"
+    known.write_text(json.dumps([{**one, "accuracy": 90 + place} for place, one in enumerate(drawn)]))
+    content = yaml.safe_load(TINY.read_text())
+    content["audit"] = {"budgets": BUDGETS, "networks": 0, "splits": 3, "replicates": 100, "known": str(known)}
+    recipe = tmp_path / "audit.yaml"
+    recipe.write_text(yaml.safe_dump(content))
+    return ["--config", str(recipe), "--data", str(phantoms)]
+
+
+def kept(place):
+    [path] = (place.folder / "outputs" / "audit").glob("*.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()[1:]]
+
+
+def test_an_audit_goes_on_after_a_kill_and_tells_all(make_place, arguments):
+    place = make_place()
+    assert place.run("audit", *arguments, patch=DIES).code == -9
+    [dead] = place.runs("audit")
+    done = place.run("audit", *arguments)
+    assert done.code == 0, done.err
+    assert "cheapest score whose interval reaches the best tau" in done.err
+    run = place.run_of(done)
+    assert run.info.status == "FINISHED"
+    assert place.client.get_run(dead.info.run_id).info.status == "KILLED"
+    records = kept(place)
+    assert len({(one["network"], one["budget"]) for one in records}) == len(records) == NETWORKS * (len(BUDGETS) + 1)
+    assert {path.name for path in place.artifacts(run).iterdir()} >= FILES
+    numbers = json.loads((place.artifacts(run) / "correlations.json").read_text())
+    assert numbers["networks"] == NETWORKS
+    assert {"paper/train_loss@2", "paper/heldout_loss@1", "untrained/naswot", "parameters"} <= set(numbers["columns"])
+    table = pd.read_parquet(place.artifacts(run) / "scores.parquet")
+    assert table["accuracy"].tolist() == pytest.approx([(90 + place) / 100 for place in range(NETWORKS)])
+    assert run.data.metrics["audit/chosen/tau"] == numbers["choice"]["tau"]["estimate"]
+
+    # Two processes score as one does, to the bit.
+    other = make_place()
+    assert other.run("audit", *arguments, "--workers", "2").code == 0
+
+    def scores(place):
+        return {(one["network"], one["budget"]): one.get("epochs") or one["scores"] for one in kept(place)}
+
+    assert scores(other) == scores(place)
