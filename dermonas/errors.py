@@ -7,12 +7,14 @@ to standard error, end the MLflow run FAILED with it as a tag, and exit non-zero
     ├── ConfigError          a recipe or command-line value
     ├── DataError            images, manifests, caches
     │   ├── ImageError       one image that cannot be used
+    │   │   └── ImageTooLarge    more pixels than are allowed
     │   └── LabelError       a label table that contradicts itself
     ├── GenotypeError        a genotype, theta or zoo name
     ├── SearchError          a search that cannot go on
     │   ├── StudyMismatch    a study made with another configuration
     │   ├── StudyBusy        a study that another live process is searching
     │   └── TooManyFailures  more failed trials than `max_failures`
+    ├── RequestError         a request that a server does not answer
     └── StorageError         a disk, database or tracking store that refuses a write
 """
 
@@ -30,7 +32,20 @@ class DataError(DermonasError):
 
 
 class ImageError(DataError):
-    """One image cannot be decoded or is not usable."""
+    """One image cannot be decoded or is not usable.
+
+    Args:
+        message: The line for who holds the file.
+        brief: The line for anybody else: without what a decoder quotes of the file; `message` by default.
+    """
+
+    def __init__(self, message: str, brief: str = "") -> None:
+        super().__init__(message)
+        self.brief = brief or message
+
+
+class ImageTooLarge(ImageError):
+    """An image has more pixels than are allowed."""
 
 
 class LabelError(DataError):
@@ -55,6 +70,10 @@ class StudyBusy(SearchError):
 
 class TooManyFailures(SearchError):
     """More trials failed than `max_failures` allows."""
+
+
+class RequestError(DermonasError):
+    """A server does not answer a request."""
 
 
 class StorageError(DermonasError):

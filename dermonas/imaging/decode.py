@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dermonas.errors import ImageError
+from dermonas.errors import ImageError, ImageTooLarge
+from dermonas.imaging.dicom import decode_dicom, is_dicom
+from dermonas.imaging.polyglot import other_kind
 
 MAX_PIXELS = 89_478_485
 """Largest width x height decoded by default, pixels: 256 MiB of RGB. Source: Pillow's own MAX_IMAGE_PIXELS."""
@@ -24,10 +26,14 @@ PILLOW_LIMIT = 2 * MAX_PIXELS
 """Pillow refuses more than this whatever `max_pixels` says, pixels. Source: PIL.Image, _decompression_bomb_check."""
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
-"""Formats that are tried. Left out on purpose: those that start other programs (EPS) or hold no photograph."""
+"""Formats that are tried, besides DICOM. Left out on purpose: those that start other programs (EPS) or hold no
+photograph."""
+
+STRICT_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+"""Formats that are tried, besides DICOM, of a file that a stranger sent."""
 
 EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".jp2", ".jpe", ".jfif"}
+    {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".jp2", ".jpe", ".jfif", ".dcm"}
 )
 """File name endings, lower case, that a source lists as images."""
 
@@ -43,7 +49,7 @@ class ImageInfo:
     Attributes:
         width: Pixels, after EXIF orientation.
         height: Pixels, after EXIF orientation.
-        notes: What was unusual and has been settled: "16-bit", "CMYK", "greyscale", "palette", "alpha",
+        notes: What was unusual and has been settled: "DICOM", "16-bit", "CMYK", "greyscale", "palette", "alpha",
             "EXIF-rotated", "EXIF-unreadable", "animated", in this order of discovery.
     """
 
@@ -52,26 +58,31 @@ class ImageInfo:
     notes: tuple[str, ...]
 
 
-def decode(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
+def decode(
+    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None, strict: bool = False
+) -> Image.Image:
     """Decode an image to upright 8-bit RGB.
 
     EXIF orientation is applied, 16-bit values are scaled by 1/257 (not clipped), CMYK, greyscale and
     palette are converted, transparency is composited on white, of an animation the first frame is taken.
-    Colour profiles are not applied: the published networks did not either.
+    Colour profiles are not applied: the published networks did not either. For DICOM see `dicom.decode_dicom`.
 
     Args:
         source: A file, or its bytes.
         max_pixels: Refuse larger images before decoding them.
         name: What to call the image in an error; the path by default.
+        strict: Refuse what a stranger has no need to send: animations, files that are something else as well, and
+            formats beyond `STRICT_FORMATS`. What is accepted is decoded to the same pixels.
 
     Returns:
         An image of mode RGB, (height, width) as a viewer shows it.
 
     Raises:
         ImageError: "NAME: reason", where the reason starts with one of "unreadable", "zero-byte file",
-            "not an image", "truncated", "decompression bomb", "corrupt".
+            "not an image", "truncated", "corrupt", "a DICOM file"; with `strict`, also "animated", "polyglot".
+        ImageTooLarge: "NAME: decompression bomb ...".
     """
-    return decode_and_inspect(source, max_pixels=max_pixels, name=name)[0]
+    return decode_and_inspect(source, max_pixels=max_pixels, name=name, strict=strict)[0]
 
 
 def inspect(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> ImageInfo:
@@ -80,16 +91,25 @@ def inspect(source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | N
 
 
 def decode_and_inspect(
-    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+    source: Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str | None = None, strict: bool = False
 ) -> tuple[Image.Image, ImageInfo]:
     """Both of `decode` and `inspect` for the price of one decoding."""
     label = name if name is not None else (str(source) if isinstance(source, Path) else "image")
     data = source if isinstance(source, bytes) else _read(source, label)
     if not data:
         raise ImageError(f"{label}: zero-byte file")
-    image = _open(data, label, max_pixels)
+    if is_dicom(data):
+        if strict:
+            _alone(data, label)
+        frame, found = decode_dicom(data, label, max_pixels, lambda inner: _open(inner, label, max_pixels))
+        return frame, ImageInfo(frame.width, frame.height, tuple(found))
+    image = _open(data, label, max_pixels, STRICT_FORMATS if strict else FORMATS)
+    if strict:
+        _alone(data, label)
     notes: list[str] = []
     if getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", "TIFF"):
+        if strict:
+            raise ImageError(f"{label}: animated: send one frame")
         notes.append("animated")
     try:
         deep = _is_sixteen_bit(image)
@@ -98,11 +118,16 @@ def decode_and_inspect(
         image.load()
         rgb = _to_rgb(image, deep, notes)
     except _BROKEN as error:
-        raise ImageError(f"{label}: {_reason(error)}") from error
+        raise _broken(label, error) from error
     except MemoryError as error:
-        raise ImageError(f"{label}: decompression bomb (does not fit in memory)") from error
+        raise ImageTooLarge(f"{label}: decompression bomb (does not fit in memory)") from error
     upright = _apply_orientation(image, rgb, notes)
     return upright, ImageInfo(upright.width, upright.height, tuple(notes))
+
+
+def _alone(data: bytes, label: str) -> None:
+    if kind := other_kind(data):
+        raise ImageError(f"{label}: polyglot (the file is {kind} as well)")
 
 
 def _read(path: Path, label: str) -> bytes:
@@ -112,26 +137,29 @@ def _read(path: Path, label: str) -> bytes:
         raise ImageError(f"{label}: unreadable ({error.strerror or error})") from error
 
 
-def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
+def _open(data: bytes, label: str, max_pixels: int, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{label}: decompression bomb (more than {min(max_pixels, PILLOW_LIMIT):,} pixels)") from error
+        most = min(max_pixels, PILLOW_LIMIT)
+        raise ImageTooLarge(f"{label}: decompression bomb (more than {most:,} pixels)") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not an image (no known image format)") from error
     except _BROKEN as error:
-        raise ImageError(f"{label}: {_reason(error)}") from error
+        raise _broken(label, error) from error
     if image.width * image.height > max_pixels:
         size = f"{image.width} x {image.height}"
-        raise ImageError(f"{label}: decompression bomb ({size} is more than {max_pixels:,} pixels)")
+        raise ImageTooLarge(f"{label}: decompression bomb ({size} is more than {max_pixels:,} pixels)")
     return image
 
 
-def _reason(error: BaseException) -> str:
+def _broken(label: str, error: BaseException) -> ImageError:
+    """Return the error for a file that a decoder stumbles over; what it says may quote the file."""
     text = " ".join(str(error).split()) or type(error).__name__
     lowered = text.lower()
     truncated = any(sign in lowered for sign in ("truncated", "unexpected end", "not enough", "eof", "premature"))
-    return f"{'truncated' if truncated else 'corrupt'} ({text})"
+    reason = f"{label}: {'truncated' if truncated else 'corrupt'}"
+    return ImageError(f"{reason} ({text})", reason)
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:

@@ -1,4 +1,4 @@
-"""A request's images and parameters, each checked; an error names the row, counted from 0."""
+"""A request's images and parameters, each checked; an error names the row, counted from 0, and repeats nothing sent."""
 
 from __future__ import annotations
 
@@ -41,17 +41,15 @@ class Parameters:
         given = dict(values or {})
         for key, value in given.items():
             if key not in cls.__dataclass_fields__:
-                raise ConfigError(f"parameter {key!r} is unknown; there are {', '.join(cls.__dataclass_fields__)}")
+                raise ConfigError(f"a parameter is unknown; there are {', '.join(cls.__dataclass_fields__)}")
             wanted = int if key == "top_k" else bool
             plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers, which MLflow makes
             if type(plain) is not wanted:
-                raise ConfigError(
-                    f"parameter {key} is {value!r}, must be {'a whole number' if wanted is int else 'true or false'}"
-                )
+                raise ConfigError(f"parameter {key} must be {'a whole number' if wanted is int else 'true or false'}")
             given[key] = plain
         found = cls(**given)
         if found.top_k < 1:
-            raise ConfigError(f"parameter top_k is {found.top_k}, must be at least 1")
+            raise ConfigError("parameter top_k must be at least 1")
         return found
 
 
@@ -60,30 +58,44 @@ def images_of(columns: Iterable[str], values: Iterable[Any] | None) -> list[byte
 
     Args:
         columns: Names of all its columns.
-        values: What stands in column `image`; None where there is none.
+        values: What stands in column `image`; read only where there is one.
 
     Raises:
         ConfigError: The column is missing, or another one is unknown.
         ImageError: A value that is no base64 text; names the row.
     """
+    check_columns(columns)
+    return [image_bytes(value, row) for row, value in enumerate(() if values is None else values)]
+
+
+def check_columns(columns: Iterable[Any]) -> None:
+    """Refuse a table without images, or with columns that nobody reads.
+
+    Raises:
+        ConfigError: See `images_of`.
+    """
     names = [str(name) for name in columns]
-    if values is None or IMAGE not in names:
-        raise ConfigError(f"column {IMAGE!r} is missing; the request has {', '.join(names) or 'no column'}")
+    if IMAGE not in names:
+        raise ConfigError(f"column {IMAGE!r} is missing")
     unknown = [name for name in names if name != IMAGE and name not in OPTIONAL]
     if unknown:
-        raise ConfigError(f"column {unknown[0]!r} is unknown; there are {IMAGE}, {', '.join(OPTIONAL)}")
-    return [_bytes(value, row) for row, value in enumerate(values)]
+        raise ConfigError(f"a column is unknown; there are {IMAGE}, {', '.join(OPTIONAL)}")
 
 
-def _bytes(value: Any, row: int) -> bytes:
+def image_bytes(value: Any, row: int) -> bytes:
+    """Return the encoded image in a row.
+
+    Raises:
+        ImageError: The value is no base64 text; names the row.
+    """
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if value is None or value != value:  # NaN is what a table makes of a missing value
         raise ImageError(f"row {row}: image is missing")
     if not isinstance(value, str):
-        raise ImageError(f"row {row}: image is of type {type(value).__name__}, must be base64 text of an image file")
+        raise ImageError(f"row {row}: image must be base64 text of an image file")
     try:
         # Line breaks are what many encoders put in; anything else that is not base64 is an error, never skipped.
         return base64.b64decode("".join(value.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ImageError(f"row {row}: image is no base64 text ({error})") from error
+        raise ImageError(f"row {row}: image is no base64 text") from error
