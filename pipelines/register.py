@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from dermonas.data.manifest import Manifest
 from dermonas.errors import DermonasError, StorageError
-from dermonas.serving.abstention import threshold_for
-from dermonas.serving.description import PROGRAM, Description
+from dermonas.serving.description import PROGRAM
 from dermonas.serving.digest import files_digest, verify
 from dermonas.serving.package import head_of, package, write_artifacts
 from dermonas.serving.program import TOLERANCE, export_program
-from dermonas.serving.score import read_images, score_packaged
+from dermonas.serving.score import score_packaged
 from dermonas.serving.served import Served
 from dermonas.tracking import registry
 from dermonas.tracking.card import Facts, card
@@ -32,6 +31,7 @@ from dermonas.tracking.lookup import DIGEST, INPUTS
 from dermonas.tracking.runs import Run, download, tracked
 from dermonas.tracking.store import store_errors
 from dermonas.training.record import load_model
+from pipelines.abstention import Seen, abstaining, distance_of, in_words
 from pipelines.candidate import Validation, chosen, description_of, other_data
 from pipelines.command import command
 from pipelines.models import EVALUATED_BY, TEMPERATURE, model_folder
@@ -105,8 +105,9 @@ def _register(
     head = head_of(network, record.view.size)
     description = description_of(name, record, float(trained.data.tags[TEMPERATURE]))
     write_artifacts(artifacts, description, head, "")
-    probabilities = Served.load(artifacts).predict(read_images(validation.files))
-    description = _abstaining(description, config, probabilities)
+    served = Served.load(artifacts)
+    seen, distance = Seen.by(served, validation.files), distance_of(served, manifest, config)
+    probabilities, description = seen.probabilities, abstaining(description, config, seen, distance)
     first = not registry.has_versions(tracker.client, name)
     decision = _decide(config, validation, probabilities, opponent, first)
     facts = Facts(
@@ -115,13 +116,13 @@ def _register(
         manifest=manifest,
         metrics=trained.data.metrics,
         temperature=description.temperature,
-        abstention=_abstention(description),
+        abstention=in_words(description),
         recipe={key: trained.data.params[key] for key in _RECIPE if key in trained.data.params},
         subgroups=_subgroups(tracker, trained, scratch),
         run=source,
     )
     text = card(facts)
-    write_artifacts(artifacts, description, head, text)
+    write_artifacts(artifacts, description, head, text, distance)
     tags: dict[str, str] = {
         DIGEST: record.dataset_digest,
         registry.VALIDATION: validation.digest,
@@ -144,22 +145,6 @@ def _register(
     tracker.metrics({f"register/{key}": value for key, value in figures.items() if isinstance(value, float)})
     tracker.tags({"dermonas.registered": f"{name}/{version.version}", "dermonas.reason": decision.reason})
     return version, decision
-
-
-def _abstaining(description: Description, config: RegisterConfig, probabilities: NDArray[np.float64]) -> Description:
-    if config.abstain_below is not None:
-        return dataclasses.replace(description, abstain_below=config.abstain_below, abstain_rule="set by hand")
-    rule = f"{config.coverage:.0%} of the validation images reach it"
-    return dataclasses.replace(
-        description, abstain_below=threshold_for(probabilities, config.coverage), abstain_rule=rule
-    )
-
-
-def _abstention(description: Description) -> str:
-    return (
-        f"The model abstains where its largest probability is below {description.abstain_below:.3f} "
-        f"({description.abstain_rule})."
-    )
 
 
 def _subgroups(tracker: Run, trained: MlflowRun, scratch: Path) -> list[list[str]]:

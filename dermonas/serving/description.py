@@ -16,8 +16,10 @@ from dermonas.imaging.normalise import Channels
 PROGRAM, DESCRIPTION, HEAD, CARD = "program.pt2", "model.json", "head.npy", "card.md"
 """Files of a packaged model, in its folder `artifacts`."""
 
-FORMAT = 1
-"""Version of model.json; a reader refuses another."""
+FORMAT = 2
+"""Version of model.json that is written: 2 adds `unfamiliar_above` and `unfamiliar_rule`."""
+READABLE = (1, 2)
+"""Versions that a reader takes."""
 
 Flip = tuple[int, ...]
 """Dimensions of a batch (batch, 3, height, width) that a view of test-time augmentation turns round; () for none."""
@@ -42,6 +44,9 @@ class Description:
         flips: Views of test-time augmentation, the plain one first; only that one where training drew no flip.
         abstain_below: The model abstains where its largest probability is below this, in [0, 1]; 0 for never.
         abstain_rule: Where that threshold comes from, in words.
+        unfamiliar_above: The model abstains where an image's distance from the training images is above this; None
+            for never. See `dermonas.serving.distance`.
+        unfamiliar_rule: Where that threshold comes from, in words.
     """
 
     registered: str
@@ -58,6 +63,8 @@ class Description:
     flips: tuple[Flip, ...] = ((),)
     abstain_below: float = 0.0
     abstain_rule: str = ""
+    unfamiliar_above: float | None = None
+    unfamiliar_rule: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.stored:
@@ -68,6 +75,8 @@ class Description:
             raise ConfigError(f"temperature {self.temperature} must be positive")
         if not 0 <= self.abstain_below <= 1:
             raise ConfigError(f"abstain_below {self.abstain_below} must lie in [0, 1]")
+        if self.unfamiliar_above is not None and not (0 <= self.unfamiliar_above < math.inf):
+            raise ConfigError(f"unfamiliar_above {self.unfamiliar_above} must be a number of at least 0")
         if not self.flips or self.flips[0] != ():
             raise ConfigError("the first view of test-time augmentation is the plain one")
 
@@ -100,8 +109,9 @@ class Description:
         path = folder / DESCRIPTION
         try:
             values = json.loads(path.read_text("utf-8"))
-            if values.pop("format", None) != FORMAT:
-                raise StorageError(f"{path} is of another format than {FORMAT}: register the model again")
+            if values.pop("format", None) not in READABLE:
+                known = " or ".join(map(str, READABLE))
+                raise StorageError(f"{path} is of another format than {known}: register the model again")
             return cls(**_tuples(values))
         except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:
             raise StorageError(f"{path} cannot be read ({error}): register the model again") from error

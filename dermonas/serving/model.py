@@ -59,7 +59,7 @@ class ServedModel(PythonModel):
             "digest": self.digest,
             "notice": self.served.description.notice,
         }
-        outputs = self.served.outputs(images, tta=chosen.tta)
+        outputs = self.served.outputs(images, tta=chosen.tta, strict=True)
         return [
             {**answer, **about}
             for output in outputs

@@ -27,6 +27,7 @@ from torch import nn
 import dermonas
 from dermonas.errors import StorageError
 from dermonas.serving.description import CARD, DESCRIPTION, HEAD, PROGRAM, Description
+from dermonas.serving.distance import DISTANCE, Distance
 
 CODE = (
     "__init__.py",
@@ -35,11 +36,14 @@ CODE = (
     "explain/cam.py",
     "imaging/__init__.py",
     "imaging/decode.py",
+    "imaging/dicom.py",
     "imaging/normalise.py",
+    "imaging/polyglot.py",
     "imaging/resize.py",
     "serving/__init__.py",
     "serving/description.py",
     "serving/digest.py",
+    "serving/distance.py",
     "serving/program.py",
     "serving/request.py",
     "serving/score.py",
@@ -78,8 +82,10 @@ def head_of(network: nn.Module, size: int) -> np.ndarray | None:
     return np.asarray(layer.weight.detach().float().cpu().numpy())
 
 
-def write_artifacts(folder: Path, description: Description, head: np.ndarray | None, card: str) -> None:
-    """Write what stands beside the program: model.json, head.npy (where there is a head) and card.md.
+def write_artifacts(
+    folder: Path, description: Description, head: np.ndarray | None, card: str, distance: Distance | None = None
+) -> None:
+    """Write what stands beside the program: model.json, card.md, and where there are such head.npy and distance.npz.
 
     Raises:
         StorageError: The disk refuses.
@@ -89,6 +95,8 @@ def write_artifacts(folder: Path, description: Description, head: np.ndarray | N
         (folder / CARD).write_text(card, "utf-8")
         if head is not None:
             np.save(folder / HEAD, head, allow_pickle=False)
+        if distance is not None:
+            distance.write(folder)
     except OSError as error:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
 
@@ -97,7 +105,7 @@ def package(artifacts: Path, folder: Path, model: Model | None = None, metadata:
     """Write the MLflow model.
 
     Args:
-        artifacts: Holds program.pt2, model.json, card.md and perhaps head.npy.
+        artifacts: Holds program.pt2, model.json, card.md and perhaps head.npy and distance.npz.
         folder: Of the package; must not exist.
         model: MLflow's entity to complete; a new one by default.
         metadata: JSON-able facts for the MLmodel file.
@@ -107,7 +115,7 @@ def package(artifacts: Path, folder: Path, model: Model | None = None, metadata:
     """
     description = Description.read(artifacts)
     source = Path(dermonas.__file__).parent
-    names = {"program": PROGRAM, "description": DESCRIPTION, "card": CARD, "head": HEAD}
+    names = {"program": PROGRAM, "description": DESCRIPTION, "card": CARD, "head": HEAD, "distance": DISTANCE}
     held = {key: str(artifacts / name) for key, name in names.items() if (artifacts / name).exists()}
     try:
         with tempfile.TemporaryDirectory() as scratch:

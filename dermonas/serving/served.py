@@ -21,10 +21,11 @@ from torch import Tensor
 
 from dermonas.errors import ConfigError, DataError, StorageError
 from dermonas.explain.cam import class_activation
-from dermonas.imaging.decode import decode
+from dermonas.imaging.decode import MAX_PIXELS, decode
 from dermonas.imaging.normalise import normalise
 from dermonas.imaging.resize import resize
 from dermonas.serving.description import HEAD, PROGRAM, Description
+from dermonas.serving.distance import DISTANCE, Distance
 from dermonas.serving.program import Program, load_program
 
 NO_CAM = "not available for this model"
@@ -56,11 +57,13 @@ class Served:
         program: Its network.
         head: Weight of the linear layer behind global average pooling, float32 (classes, features); None where the
             network ends otherwise.
+        distance: From the training images; None where the package knows none.
     """
 
     description: Description
     program: Program
     head: Tensor | None
+    distance: Distance | None = None
 
     @classmethod
     def load(cls, artifacts: Path) -> Served:
@@ -76,16 +79,25 @@ class Served:
                 weight = torch.from_numpy(np.load(head, allow_pickle=False)).float()
             except (OSError, ValueError, TypeError, EOFError) as error:
                 raise StorageError(f"{head} is damaged ({error}): register the model again") from error
-        return cls(Description.read(artifacts), load_program(artifacts / PROGRAM), weight)
+        description, distance = Description.read(artifacts), Distance.read(artifacts)
+        if distance is None and description.unfamiliar_above is not None:
+            raise StorageError(f"{artifacts} has a largest distance and no {DISTANCE}: register the model again")
+        return cls(description, load_program(artifacts / PROGRAM), weight, distance)
 
-    def view(self, image: bytes, name: str = "image") -> Tensor:
+    def view(self, image: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS, strict: bool = False) -> Tensor:
         """Return an encoded image as the network sees it, float32 (3, size, size); as in evaluation, bit for bit.
+
+        Args:
+            image: Encoded.
+            name: What to call it in an error.
+            max_pixels: Refuse larger ones.
+            strict: See `dermonas.imaging.decode.decode`.
 
         Raises:
             ImageError: See `dermonas.imaging.decode.decode`.
         """
         side, size = self.description.stored, self.description.size
-        pixels = resize(decode(image, name=name), side)
+        pixels = resize(decode(image, name=name, max_pixels=max_pixels, strict=strict), side)
         start = (side - size) // 2
         crop = np.ascontiguousarray(pixels[start : start + size, start : start + size])
         return normalise(torch.from_numpy(crop).permute(2, 0, 1), self.description.mean, self.description.std)
@@ -117,7 +129,7 @@ class Served:
         grown = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(grown / grown.sum(axis=1, keepdims=True))
 
-    def outputs(self, images: Iterable[bytes], *, tta: bool = False) -> Iterator[Output]:
+    def outputs(self, images: Iterable[bytes], *, tta: bool = False, strict: bool = False) -> Iterator[Output]:
         """Yield what the program says of encoded images, `BATCH` at a time; errors name the row, from 0.
 
         Raises:
@@ -126,7 +138,7 @@ class Served:
         """
         views: list[Tensor] = []
         for row, image in enumerate(images):
-            views.append(self.view(image, f"row {row}: image"))
+            views.append(self.view(image, f"row {row}: image", strict=strict))
             if len(views) == BATCH:
                 yield self.logits(torch.stack(views), tta=tta)
                 views = []
@@ -155,10 +167,11 @@ class Served:
         # Stable: of equals the first in label order, as evaluation decides.
         order = np.argsort(-probabilities, axis=1, kind="stable")
         maps = self.maps(output.features, order[:, 0]) if cam else [None] * len(order)
+        distances = None if self.distance is None else self.distance.of(pooled(output.features))
         found = []
         for row, ranks in enumerate(order):
             best = float(probabilities[row, ranks[0]])
-            reason = self.doubt(best)
+            reason = self.doubt(best, None if distances is None else float(distances[row]))
             listed = [{"label": classes[k], "probability": float(probabilities[row, k])} for k in ranks[:top_k]]
             found.append(
                 {
@@ -172,13 +185,17 @@ class Served:
             )
         return found
 
-    def doubt(self, probability: float) -> str:
-        """Return why the model abstains at this largest probability, or ""."""
-        below = self.description.abstain_below
-        if probability >= below:
-            return ""
-        rule = f" ({self.description.abstain_rule})" if self.description.abstain_rule else ""
-        return f"the largest probability, {probability:.3f}, is below {below:.3f}{rule}"
+    def doubt(self, probability: float, distance: float | None = None) -> str:
+        """Return why the model abstains at this largest probability and distance, or ""; a rule each, behind ";"."""
+        found, description = [], self.description
+        below, above = description.abstain_below, description.unfamiliar_above
+        if not probability >= below:
+            rule = f" ({description.abstain_rule})" if description.abstain_rule else ""
+            found.append(f"the largest probability, {probability:.3f}, is below {below:.3f}{rule}")
+        if above is not None and distance is not None and not distance <= above:
+            rule = f" ({description.unfamiliar_rule})" if description.unfamiliar_rule else ""
+            found.append(f"unlike the training images: the distance, {distance:.3g}, is above {above:.3g}{rule}")
+        return "; ".join(found)
 
     def maps(self, features: Tensor, labels: NDArray[np.int64]) -> list[str]:
         """Return each image's class activation map as base64 of a PNG, or `NO_CAM`.
@@ -196,6 +213,11 @@ class Served:
         seen[..., 0] = np.rint(activation.numpy() * 255)
         seen[..., 1] = 255
         return [_png(layer) for layer in canvas]
+
+
+def pooled(features: Tensor) -> Floats:
+    """Return the mean over the places of a map (n, features, h, w), float64 (n, features)."""
+    return np.asarray(features.double().mean(dim=(2, 3)).numpy())
 
 
 def _png(pixels: NDArray[np.uint8]) -> str:

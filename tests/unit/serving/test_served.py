@@ -167,7 +167,7 @@ def test_a_damaged_head_or_description_is_told(cells, tmp_path):
     np.save(folder / HEAD, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(StorageError, match=r"head\.npy is damaged"):
         Served.load(folder)
-    (folder / "model.json").write_text('{"format": 2}')
+    (folder / "model.json").write_text('{"format": 9}')
     with pytest.raises(StorageError, match="another format"):
         Description.read(folder)
     (folder / "model.json").write_text('{"format": 1}')
