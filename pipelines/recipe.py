@@ -30,6 +30,7 @@ from pipelines.evaluate_config import EvaluateConfig
 from pipelines.explain_config import ExplainConfig
 from pipelines.pipeline_config import PipelineConfig
 from pipelines.register_config import RegisterConfig
+from pipelines.serve_config import ServeConfig
 
 Config = TypeVar("Config")
 
@@ -43,6 +44,7 @@ STAGES: dict[str, type[Any]] = {
     "explain": ExplainConfig,
     "compare": CompareConfig,
     "register": RegisterConfig,
+    "serve": ServeConfig,
     "pipeline": PipelineConfig,
     "controller-pretrain": ControllerPretrainConfig,
     "controller-search": ControllerSearchConfig,

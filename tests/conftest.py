@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from postgres import Postgres, programs
 from sqlalchemy.engine import make_url
-from workplace import TINY, Place, Zygote
+from workplace import TINY, Place, Zygote, once
 
 # Before torch is imported anywhere: on a busy machine threads that wait for each other cost a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,17 +27,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def once(shared: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """Make a file or folder in the first worker that asks."""
-    with FileLock(shared / f"{name}.lock"):
-        target = shared / name
-        if not target.exists():
-            fresh = shared / f"{name}.making"
-            make(fresh)
-            fresh.rename(target)
-    return target
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / "pipelines" / "recipes" / "tiny.yaml"
@@ -32,6 +34,17 @@ ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 PATIENCE = 90.0  # seconds that any one process may take on a busy machine
+
+
+def once(shared: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """Make a file or folder in the first worker that asks."""
+    with FileLock(shared / f"{name}.lock"):
+        target = shared / name
+        if not target.exists():
+            fresh = shared / f"{name}.making"
+            make(fresh)
+            fresh.rename(target)
+    return target
 
 
 def clean_environment() -> dict[str, str]:

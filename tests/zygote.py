@@ -23,6 +23,7 @@ MODULES = (
     "pipelines.prepare",
     "pipelines.describe",
     "pipelines.pipeline",  # which imports every step
+    "pipelines.serve",
     "albumentations",  # what these import late
     "dermonas.nn.baselines",
     "dermonas.explain.gradcam",

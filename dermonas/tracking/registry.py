@@ -18,8 +18,13 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.tracking import MlflowClient
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+from mlflow.tracking import MlflowClient, get_tracking_uri
 
 from dermonas.data.manifest import Manifest
 from dermonas.errors import ConfigError, StorageError
@@ -32,9 +37,11 @@ FILES, VALIDATION, DECISION = "dermonas.files_digest", "dermonas.validation_dige
 SUCCESSOR = "dermonas.succeeded_by"
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,199}")
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _MAX_DESCRIPTION = 5000  # of a version, characters: MLflow's column
 _NOT_FOUND = ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
 _EXISTS = ErrorCode.Name(RESOURCE_ALREADY_EXISTS)
+_INVALID = ErrorCode.Name(INVALID_PARAMETER_VALUE)  # what MLflow says of an alias that is not there
 
 
 def model_name(dataset: str, name: str = "") -> str:
@@ -71,6 +78,27 @@ def champion_of(client: MlflowClient, name: str) -> ModelVersion | None:
                 raise
             return None
         return None if version is None else client.get_model_version(name, str(version))
+
+
+def version_at(client: MlflowClient, uri: str) -> ModelVersion:
+    """Return the version that models:/NAME@ALIAS or models:/NAME/VERSION names now.
+
+    Raises:
+        ConfigError: It is no such URI, or names nothing.
+    """
+    parts = _URI.fullmatch(uri)
+    if parts is None:
+        raise ConfigError(f"model {uri!r} must be models:/NAME@{CHAMPION} or models:/NAME/VERSION")
+    name, number = parts["name"], parts["version"]
+    with store_errors():
+        try:
+            if number is None:
+                return client.get_model_version_by_alias(name, parts["alias"])
+            return client.get_model_version(name, number)
+        except MlflowException as error:
+            if error.error_code not in (_NOT_FOUND, _INVALID):
+                raise
+            raise ConfigError(f"{uri} is not in {get_tracking_uri()}: register a model first") from error
 
 
 def has_versions(client: MlflowClient, name: str) -> bool:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from caller import Caller, caller_of
+from packed import pack
+from workplace import Place, Process, once
+
+from dermonas.serving.digest import files_digest
+from dermonas.tracking import registry
+from dermonas.tracking.runs import Run
 
 # A report without pictures: they take longer than the search, and no fault here concerns them.
 PLAIN = """
@@ -84,3 +93,50 @@ def check_complete() -> Callable[..., None]:
         assert newest.data.metrics["search/distinct"] == len(scored)
 
     return check
+
+
+NAME = "dermonas-noise"
+
+
+@pytest.fixture(scope="session")
+def packages(shared: Path) -> list[Path]:
+    """Two packages of small networks whose answers differ; read-only to tests."""
+
+    def make(folder: Path) -> None:
+        for seed in (1, 2):
+            (folder / str(seed)).mkdir(parents=True)
+            pack("tiny", folder / str(seed), seed, NAME)
+
+    folder = once(shared, "packages", make)
+    return [folder / str(seed) / "package" for seed in (1, 2)]
+
+
+@pytest.fixture
+def registered(place: Place, packages: list[Path], monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A place whose registry holds two versions, the first of them champion."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.tracking)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    client = place.client
+    experiment = client.create_experiment("dermonas/noise", str(place.folder / "mlruns"))
+    run = Run(client, client.create_run(experiment).info.run_id, experiment)
+    for package in packages:
+        copy = shutil.copytree(package, place.folder / "copy", ignore=shutil.ignore_patterns("__pycache__"))
+        with registry.logged(run, NAME, copy, {}) as model:
+            pass
+        registry.register(run, NAME, model, run.id, {registry.FILES: files_digest(copy)}, "")
+        shutil.rmtree(copy)
+    client.set_registered_model_alias(NAME, registry.CHAMPION, "1")
+    return place
+
+
+@pytest.fixture
+def serve(registered: Place) -> Callable[..., tuple[Process, Caller]]:
+    """Return a function that serves the champion of that place."""
+
+    def start(*arguments: str, patch: str = "") -> tuple[Process, Caller]:
+        process = registered.start(
+            "serve", "--model", f"models:/{NAME}@champion", "--port", "0", "--threads", "1", *arguments, patch=patch
+        )
+        return process, caller_of(process)
+
+    return start

@@ -1,0 +1,1 @@
+"""The server: MLflow's formats with limits, batches over requests, and a champion that may change."""

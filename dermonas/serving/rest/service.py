@@ -1,0 +1,119 @@
+"""From a request's body to its answer: read and decode in a pool of threads, run in batches, word the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from dermonas.serving.request import Parameters
+from dermonas.serving.rest.batches import Batches
+from dermonas.serving.rest.formats import Asked, read
+from dermonas.serving.rest.limits import Limits
+from dermonas.serving.rest.metrics import Metrics
+from dermonas.serving.rest.release import Release
+from dermonas.serving.served import BATCH, Output
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer, and what may be said of it without its content.
+
+    Attributes:
+        body: JSON.
+        images: Rows.
+        abstained: Rows on which the model abstained.
+        version: Which answered.
+    """
+
+    body: bytes
+    images: int
+    abstained: int
+    version: str
+
+
+class Service:
+    """Answers requests with one release, which another one may replace meanwhile.
+
+    Args:
+        release: The first one.
+        limits: Bounds.
+        threads: That read and decode.
+        metrics: What counts.
+    """
+
+    def __init__(self, release: Release, limits: Limits, threads: int, metrics: Metrics) -> None:
+        self.limits, self.metrics = limits, metrics
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._batches = Batches(metrics.batches.observe)
+        self._show(release)
+
+    def _show(self, release: Release) -> None:
+        self.release = release
+        self.metrics.model(release.served.description.registered, release.version, release.digest)
+
+    def swap(self, release: Release) -> None:
+        """Answer with another release from the next request on; those that began keep the one they began with."""
+        self._show(release)
+        self.metrics.swaps.inc()
+
+    def close(self) -> None:
+        """End the threads, once what they do is done."""
+        self._pool.shutdown(cancel_futures=True)
+        self._batches.close()
+
+    async def answer(self, body: bytes) -> Answered:
+        """Answer a request.
+
+        Raises:
+            DermonasError: It cannot be answered; see `refusal_of`. Of several bad rows the first is named.
+        """
+        release = self.release
+        asked, first = await self._in_pool(self._begin, release, body)
+        others = [self._in_pool(self._view, release, asked, row) for row in range(1, len(asked.images))]
+        views = [first, *await _all(others)]
+        served, tta = release.served, asked.parameters.tta
+        steps = [
+            asyncio.wrap_future(self._batches.submit(served, torch.stack(views[start : start + BATCH]), tta=tta))
+            for start in range(0, len(views), BATCH)
+        ]
+        outputs = await _all(steps)
+        return await self._in_pool(_worded, release, outputs, asked.parameters)
+
+    def _begin(self, release: Release, body: bytes) -> tuple[Asked, Tensor]:
+        asked = read(body, self.limits.rows)
+        return asked, self._view(release, asked, 0)
+
+    def _view(self, release: Release, asked: Asked, row: int) -> Tensor:
+        image, most = asked.image(row), self.limits.pixels
+        return release.served.view(image, f"row {row}: image", max_pixels=most, strict=True)
+
+    def _in_pool(self, work: Callable[..., Value], *arguments: Any) -> Awaitable[Value]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+
+async def _all(parts: Sequence[Awaitable[Value]]) -> list[Value]:
+    """Await all of them; of several errors the first part's is raised."""
+    found = await asyncio.gather(*parts, return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in found if not isinstance(one, BaseException)]
+
+
+def _worded(release: Release, outputs: Sequence[Output], parameters: Parameters) -> Answered:
+    answers = [
+        {**answer, **release.about}
+        for output in outputs
+        for answer in release.served.answers(output, top_k=parameters.top_k, cam=parameters.cam)
+    ]
+    body = json.dumps({"predictions": answers}).encode()
+    return Answered(body, len(answers), sum(answer["abstain"] for answer in answers), release.version)
