@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dermonas.data.leakage import Pair, Pairs
+from dermonas.data.text import repeated
 from dermonas.errors import DataError
 
 WARN_FRACTION = 0.01
@@ -103,10 +104,8 @@ def _overlap(codes: np.ndarray, names: pd.Index, splits: pd.Series) -> list[str]
 
 def _label_conflicts(frame: pd.DataFrame) -> tuple[int, list[str]]:
     """Count identical files with different labels; name the first as "path and path"."""
-    files = pd.factorize(frame["sha256"])[0]
     known = frame["label"].notna()
-    twice = np.bincount(files[known], minlength=files.max(initial=-1) + 1)[files] > 1
-    labelled = frame.loc[known & twice, ["path", "label", "sha256"]]
+    labelled = frame.loc[known & repeated(frame["sha256"]), ["path", "label", "sha256"]]
     kinds = labelled.groupby("sha256")["label"].nunique()
     conflicts = kinds.index[kinds > 1]
     rows = labelled[labelled["sha256"].isin(conflicts[:PRINTED_PAIRS])]

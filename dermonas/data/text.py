@@ -36,3 +36,12 @@ def ascending(values: pd.Series) -> bool:
     """
     column = pa.array(values.astype("str"))
     return bool(pc.all(pc.less_equal(column[:-1], column[1:]), min_count=0).as_py())
+
+
+def repeated(values: pd.Series) -> np.ndarray:
+    """Tell which rows of a text column, every row of which is there, have the text of another; bool (n,).
+
+    pandas' `duplicated` would make an object of each text first.
+    """
+    codes, known = pd.factorize(values)
+    return np.bincount(codes, minlength=len(known))[codes] > 1

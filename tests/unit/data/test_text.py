@@ -3,20 +3,22 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dermonas.data import text
-from dermonas.data.text import ascending, hexadecimal, optional_text
+from dermonas.data.text import ascending, hexadecimal, optional_text, repeated
 
 TEXTS = st.lists(st.text(st.characters(codec="utf-8"), max_size=3), max_size=6)
 
 
+@settings(max_examples=50, deadline=None)
 @given(TEXTS, st.sampled_from(["str", object]))
 def test_ascending_is_pythons_order(texts: list[str], dtype: object) -> None:
     assert ascending(pd.Series(texts, dtype=dtype)) == (texts == sorted(texts))
 
 
+@settings(max_examples=50, deadline=None)
 @given(TEXTS, TEXTS)
 def test_ascending_looks_across_the_parts_of_a_column(first: list[str], second: list[str]) -> None:
     column = pd.concat([pd.Series(part, dtype="str") for part in (first, second)], ignore_index=True)
@@ -38,3 +40,9 @@ def test_rows_with_the_same_text_share_it() -> None:
     assert first is second
     assert missing is None
     assert other is None
+
+
+@settings(max_examples=50, deadline=None)
+@given(TEXTS, st.sampled_from(["str", object]))
+def test_repeated_is_counted_by_text(texts: list[str], dtype: object) -> None:
+    assert repeated(pd.Series(texts, dtype=dtype)).tolist() == [texts.count(text) > 1 for text in texts]
