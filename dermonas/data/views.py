@@ -127,6 +127,12 @@ class Views:
         swap = self._swap[index][:, None, None, None]
         return torch.where(swap, second, first), torch.where(swap, first, second)
 
+    def plain(self, index: Int64[Tensor, " batch"]) -> Float[Tensor, "batch 3 height width"]:
+        """Return some images as they are, whole and by no draw, normalised."""
+        zeros = torch.zeros(len(self), dtype=torch.long, device=self.device)
+        no = zeros.bool()
+        return self._take(self.originals, _Draw(zeros, zeros, no, no, no), index)
+
     def _take(self, store: Tensor, draw: _Draw, index: Tensor) -> Tensor:
         """Crop and flip by one gather, then normalise and grey; memory is channels-last."""
         steps = torch.arange(self.resolution, device=self.device)
