@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dermonas.data.manifest import Manifest
 from dermonas.events import Fanout, Observer
@@ -24,6 +25,7 @@ from dermonas.tracking.lookup import INPUTS, inputs_digest
 from dermonas.tracking.runs import tracked
 from dermonas.tracking.search import GENOTYPE
 from pipelines import workers
+from pipelines.checklist import write_checklist
 from pipelines.command import command
 from pipelines.controllers import identity_of
 from pipelines.crew import Crew
@@ -64,7 +66,7 @@ def run(config: SearchConfig, recipe: Recipe, *, adopt: bool = True) -> tuple[st
             else:
                 result = search_of(task, study, progress, shared=not crew.leads).run()
             if crew.must_report():
-                _report(task, study, crew, progress, result, images)
+                report(task, study, crew, progress, result, images, chance(config, images))
         return crew.search_run, result
 
 
@@ -107,27 +109,50 @@ def _by_workers(task: Task, study: Study, crew: Crew, observer: Observer) -> Sea
     return result_of(study, task.space, ledger, {})
 
 
-def _report(task: Task, study: Study, crew: Crew, observer: Observer, result: SearchResult, images: int) -> None:
-    """Write the files and final figures of a search that is over, and end its run."""
+def report(
+    task: Task,
+    study: Study,
+    crew: Crew,
+    observer: Observer,
+    result: SearchResult,
+    images: int,
+    guess: float | None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the files and final figures of a search that is over.
+
+    Args:
+        task: The search.
+        study: Its study.
+        crew: This process, which leads.
+        observer: Told of files and figures.
+        result: What was found.
+        images: That a candidate was scored on.
+        guess: Score of a candidate that knows nothing; None where there is no such number.
+        training: How what was found is trained; None is the recipe's section train.
+    """
     tracker, sampler = crew.run, task.sampler
-    guess = chance(task.config, images)
     if isinstance(sampler, NaoSampler):
         history = sampler.records(study)
         for made in sampler.rounds_of(history):
             tracker.metrics(round_metrics([facts_of(made, history)]), made.first)
+    ledger = Ledger(task.space)
+    events = ledger.read(study)
+    seconds = crew.seconds(result.seconds)
     with tempfile.TemporaryDirectory() as scratch:
         write_report(study, task.space, result, Path(scratch), observer, guess)
-    ledger = Ledger(task.space)
-    ledger.read(study)
+        final = task.recipe.stages["train"] if training is None else training
+        write_checklist(task, tracker, observer, ledger, events, result, images, seconds, final, Path(scratch))
     observer.finished(
         "search",
         {
             "search/best_score": result.value,
             **({} if guess is None else {"search/chance": guess}),
             "search/images": images,
+            "search/image_epochs": float(images * ledger.epochs),
             "search/device_seconds": ledger.device_seconds,
             **{f"search/{kind}": count for kind, count in result.counts.items()},
-            **{f"search/seconds/{phase}": seconds for phase, seconds in crew.seconds(result.seconds).items()},
+            **{f"search/seconds/{phase}": value for phase, value in seconds.items()},
         },
     )
     tracker.tags({GENOTYPE: result.digest})

@@ -1,1 +1,1 @@
-"""Does the score mean anything? The rank-correlation audit and the robustness study."""
+"""Does the score mean anything? The rank-correlation audit, the robustness study, and the reporting checklist."""

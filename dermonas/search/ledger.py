@@ -24,6 +24,7 @@ class Ledger:
         known: Score by digest of every evaluated network.
         counts: Trials by kind.
         device_seconds: Paid for so far, by all workers.
+        epochs: Of candidates, trained so far; those of an attempt that died are lost.
     """
 
     def __init__(self, space: DartsSpace) -> None:
@@ -31,6 +32,7 @@ class Ledger:
         self.known: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
         self.device_seconds = 0.0
+        self.epochs = 0
         self._seen: set[int] = set()
 
     def read(self, study: optuna.Study) -> list[TrialEvent]:
@@ -54,6 +56,7 @@ class Ledger:
             return
         self._seen.add(event.number)
         self.counts[event.state] += 1
+        self.epochs += len(event.epochs)
         # A pruned or failed trial returns no score; its wall time stands for its device time.
         self.device_seconds += event.info.get("device_seconds", event.seconds)
         if event.state == "complete" and event.value is not None:

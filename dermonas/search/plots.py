@@ -48,9 +48,7 @@ def write_history(events: list[TrialEvent], path: Path, chance: float | None = N
     figure.add_scatter(x=numbers, y=best, mode="lines", name="best so far", line={"shape": "hv", "color": "#222222"})
     if chance is not None:
         figure.add_hline(chance, line={"dash": "dot", "color": "#999999"}, annotation_text="chance")
-    figure.update_layout(
-        title="Contrastive score by trial (lower is better)", xaxis_title="trial", yaxis_title="score", **_LAYOUT
-    )
+    figure.update_layout(title="Score by trial (lower is better)", xaxis_title="trial", yaxis_title="score", **_LAYOUT)
     figure.update_xaxes(tickformat="d")
     figure.write_html(path, include_plotlyjs=True)
 

@@ -92,6 +92,7 @@ def check_parent(place, run_id, digest):
     assert {tag.key: tag.value for tag in data.tags} == {"mlflow.data.context": "search"}
 
     files = {"genotype.json", "trials.parquet", "config.yaml", "deviations.json", "cells", "plots"}
+    files |= {"checklist.md", "checklist.json"}
     assert artifacts(place, run_id) == files
     assert {path.split(".")[-1] for path in artifacts(place, run_id, "cells")} == {"svg", "png"}
     assert len(artifacts(place, run_id, "cells")) == 4
