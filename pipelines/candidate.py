@@ -16,7 +16,7 @@ from dermonas.evaluation.predict import flips
 from dermonas.serving.description import Description
 from dermonas.tracking.lookup import DIGEST, by_id, children, runs_with
 from dermonas.tracking.registry import validation_digest
-from dermonas.tracking.runs import STAGE, experiment_id
+from dermonas.tracking.runs import STAGE, UNDER, experiment_id
 from dermonas.tracking.store import connected, store_errors
 from dermonas.tracking.training import MODEL
 from dermonas.training.config import LATEST
@@ -93,7 +93,11 @@ def _latest(manifest: Manifest) -> MlflowRun:
     found = [run for stage in TRAINED for run in runs_with(client, where, {STAGE: stage, DIGEST: manifest.digest})]
     for one in sorted(found, key=lambda run: run.info.start_time, reverse=True):
         with store_errors():
-            held = TEMPERATURE in one.data.tags and bool(client.list_artifacts(one.info.run_id, MODEL))
+            held = (
+                TEMPERATURE in one.data.tags
+                and UNDER not in one.data.tags
+                and bool(client.list_artifacts(one.info.run_id, MODEL))
+            )
         if held and one.info.status == "FINISHED":
             return one
     raise ConfigError(

@@ -123,7 +123,8 @@ def _candidate(run: MlflowRun, manifest: Manifest, scratch: Path) -> Candidate:
     cells = tags[STAGE] == "train"
     strategy = "published genotype" if cells else "Manual"
     if search is not None:
-        strategy = f"{by_id(search).data.params.get('sampler', '')}, contrastive".lstrip(", ")
+        had = by_id(search).data.params
+        strategy = f"{had.get('sampler', '')}, {had.get('objective', 'contrastive')}".lstrip(", ")
     return Candidate(
         name=tags["dermonas.model"],
         kind="cells" if cells else "timm",

@@ -29,7 +29,7 @@ from dermonas.evaluation.submission import COLUMNS, write_submission
 from dermonas.evaluation.temperature import LabelledLogits, temperature_of
 from dermonas.metrics.temperature import Temperature
 from dermonas.tracking.lookup import DIGEST, INPUTS, children, inputs_digest, reusable, supersede
-from dermonas.tracking.runs import STAGE, Run, child, tracked
+from dermonas.tracking.runs import PARENT, STAGE, Run, child, tracked
 from dermonas.tracking.training import average
 from dermonas.training.record import ModelRecord, load_model
 from pipelines.command import command
@@ -54,8 +54,8 @@ _FREE = ("dataset", "data", "device", "threads", "batch_size")
 """Keys that do not change the result."""
 
 
-def run(config: EvaluateConfig, recipe: Recipe, *, adopt: bool = True, reuse: bool = False) -> str:
-    """Evaluate a trained run (each seed of it) as a tracked run; return its id.
+def run(config: EvaluateConfig, recipe: Recipe, *, adopt: bool = True, reuse: bool = False, under: str = "") -> str:
+    """Evaluate a trained run (each seed of it) as a tracked run, shown under the run `under` if any; return its id.
 
     With `reuse` a finished evaluation of the same inputs is returned instead: test is not read again.
     """
@@ -76,7 +76,8 @@ def run(config: EvaluateConfig, recipe: Recipe, *, adopt: bool = True, reuse: bo
         EVALUATED: trained.info.run_id,
     }
     ones = children(trained)
-    with tracked(f"dermonas/{manifest.dataset}", "evaluate", name, {**tags, INPUTS: inputs}, adopt=adopt) as tracker:
+    top = {**tags, INPUTS: inputs, **({PARENT: under} if under else {})}
+    with tracked(f"dermonas/{manifest.dataset}", "evaluate", name, top, adopt=adopt) as tracker:
         supersede(tracker, {STAGE: "evaluate", INPUTS: inputs})
         parent = Run(tracker.client, trained.info.run_id, trained.info.experiment_id)
         for one in ones:

@@ -13,7 +13,7 @@ import yaml
 from dermonas.data.manifest import read_manifest
 from dermonas.events import Silent
 from dermonas.tracking.lookup import DIGEST, INPUTS, by_id, children, finished, inputs_digest, reusable, supersede
-from dermonas.tracking.runs import PARENT, STAGE, Run, child, launched, tracked
+from dermonas.tracking.runs import PARENT, STAGE, UNDER, Run, child, launched, tracked
 from dermonas.tracking.training import average
 from dermonas.training.config import FitConfig, seeds_of
 from dermonas.training.settings import TrainSettings
@@ -46,10 +46,16 @@ def follower(*configs: FitConfig) -> bool:
     return started or any(hardware_of(config).further() for config in configs)
 
 
-def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
+def trained(work: Work, model: Model, *, adopt: bool = True, under: str = "") -> str:
     """Train a network over the configured seeds as a tracked run, a child a seed where there are several.
 
     A run with the same inputs that is finished is returned as it is, unless `fresh`.
+
+    Args:
+        work: What surrounds the network.
+        model: The network.
+        adopt: See `tracking.runs.tracked`.
+        under: Run under which a new one is shown, if any.
 
     Returns:
         The run's id; "" in a further process of a training on several devices.
@@ -78,10 +84,12 @@ def trained(work: Work, model: Model, *, adopt: bool = True) -> str:
         "dermonas.label_fraction": config.label_fraction,
         "dermonas.start": jobs[0].record.start,
         **model.tags,
+        **({UNDER: under} if under else {}),
     }
+    top = {**tags, INPUTS: inputs, **({PARENT: under} if under else {})}
     with (
         alone(config.out / f".{inputs}.lock", f"trains the same into {config.out}"),
-        tracked(f"dermonas/{manifest.dataset}", work.stage, name, {**tags, INPUTS: inputs}, adopt=adopt) as run,
+        tracked(f"dermonas/{manifest.dataset}", work.stage, name, top, adopt=adopt) as run,
     ):
         supersede(run, {STAGE: work.stage, INPUTS: inputs})
         _describe(run, work, model, jobs[0].settings)

@@ -23,7 +23,7 @@ from pipelines import benchmark, compare, evaluate, explain, prepare, register, 
 from pipelines.command import command
 from pipelines.fitting import follower
 from pipelines.pipeline_config import STEPS, PipelineConfig
-from pipelines.recipe import STAGES, Recipe, parse, plain, read_config
+from pipelines.recipe import STAGES, Recipe, by_step, parse, plain, read_config
 
 _JUDGED = "best/validation/balanced_accuracy"
 
@@ -138,16 +138,7 @@ def _registered(config: Any, recipe: Recipe, manifest: Manifest) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Read the recipe and `--key value` or `--step.key value`, go, and print the pipeline's steps."""
-    mine: list[str] = []
-    overrides: dict[str, list[str]] = {}
-    words = iter(argv)
-    for word in words:
-        step, dot, key = word.removeprefix("--").partition(".")
-        if not (word.startswith("--") and dot and step in STEPS):
-            mine.append(word)
-            continue
-        given = [f"--{key}"] if "=" in key else [f"--{key}", next(words, "")]
-        overrides.setdefault(step, []).extend(given)
+    mine, overrides = by_step(argv, STEPS)
     config, recipe = read_config("pipeline", mine)
     found = run(config, recipe, overrides)
     if found:

@@ -30,6 +30,7 @@ from pipelines.evaluate_config import EvaluateConfig
 from pipelines.explain_config import ExplainConfig
 from pipelines.pipeline_config import PipelineConfig
 from pipelines.register_config import RegisterConfig
+from pipelines.robustness_config import RobustnessConfig
 from pipelines.serve_config import ServeConfig
 
 Config = TypeVar("Config")
@@ -46,6 +47,7 @@ STAGES: dict[str, type[Any]] = {
     "register": RegisterConfig,
     "serve": ServeConfig,
     "pipeline": PipelineConfig,
+    "robustness": RobustnessConfig,
     "controller-pretrain": ControllerPretrainConfig,
     "controller-search": ControllerSearchConfig,
     "controller-report": ControllerReportConfig,
@@ -61,6 +63,7 @@ SHARED: dict[str, dict[str, str]] = {
         "train": "seed",
         "benchmark": "seed",
         "register": "seed",
+        "robustness": "first_seed",
         "controller-pretrain": "seed",
         "controller-search": "first_seed",  # several seeds follow it, as those of train follow its seed
         "controller-report": "seed",
@@ -150,6 +153,26 @@ def parse(kind: type[Config], defaults: Mapping[str, Any], argv: Sequence[str], 
         raise ConfigError(_one_line(str(error))) from error
     values.pop("config")
     return kind(**values)
+
+
+def by_step(argv: Sequence[str], steps: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Part the words of a command line that goes several steps: its own, and those of each step.
+
+    Args:
+        argv: `--key value` is the entry point's own, `--step.key value` or `--step.key=value` a step's.
+        steps: Names of the steps.
+    """
+    mine: list[str] = []
+    overrides: dict[str, list[str]] = {}
+    words = iter(argv)
+    for word in words:
+        step, dot, key = word.removeprefix("--").partition(".")
+        if not (word.startswith("--") and dot and step in steps):
+            mine.append(word)
+            continue
+        given = [f"--{key}"] if "=" in key else [f"--{key}", next(words, "")]
+        overrides.setdefault(step, []).extend(given)
+    return mine, overrides
 
 
 def prepared_folder(recipe: Recipe) -> Path:

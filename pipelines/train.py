@@ -20,10 +20,10 @@ from pipelines.jobs import Model, Start, Work
 from pipelines.recipe import Recipe, read_config
 
 
-def run(config: TrainConfig, recipe: Recipe, *, adopt: bool = True) -> str:
-    """Train a genotype's network as a tracked run; return its id."""
+def run(config: TrainConfig, recipe: Recipe, *, adopt: bool = True, under: str = "") -> str:
+    """Train a genotype's network as a tracked run, shown under another one if `under` names it; return its id."""
     work = work_of("train", config, recipe)
-    return trained(work, _model(work, config), adopt=adopt)
+    return trained(work, _model(work, config), adopt=adopt, under=under)
 
 
 def _model(work: Work, config: TrainConfig) -> Model:

@@ -24,6 +24,7 @@ MODULES = (
     "pipelines.describe",
     "pipelines.pipeline",  # which imports every step
     "pipelines.serve",
+    "pipelines.robustness",
     "albumentations",  # what these import late
     "dermonas.nn.baselines",
     "dermonas.explain.gradcam",

@@ -28,6 +28,8 @@ from dermonas.tracking.store import connected, patiently, store_errors
 
 STAGE, ERROR = "dermonas.stage", "dermonas.error"
 PARENT = "mlflow.parentRunId"
+UNDER = "dermonas.under"
+"""Tag of trained runs that a study made for itself: the study's run. `latest` means none of them."""
 _MARK = "dermonas.made"
 _MAX_TAG = 5000  # MLflow's limit for a tag's value, characters
 _MAX_PARAM = 6000
