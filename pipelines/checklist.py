@@ -22,6 +22,7 @@ from mlflow.entities import Run as MlflowRun
 from dermonas.audit.checklist import Facts, Other, hardware_words
 from dermonas.audit.checklist_page import as_content, as_page
 from dermonas.events import Observer, TrialEvent
+from dermonas.objective.scores import SCORES
 from dermonas.search.config import deviations, identity
 from dermonas.search.ledger import Ledger
 from dermonas.search.loop import SearchResult
@@ -95,7 +96,9 @@ def _facts(
     run = by_id(tracker.id)
     repeats, baselines = _others(task, run)
     seen = int(manifest.frame["search"].sum())
-    objective = run.data.params.get("objective", "contrastive, without labels")
+    objective = run.data.params.get("objective", "contrastive")
+    if objective == "contrastive":
+        objective += f", without labels; {config.score}: {SCORES[config.score]}"
     transductive = ", the official test images (transductive)" if manifest.tags.get("transductive") else ""
     share = run.data.params.get("share")
     of = f"of {seen} search images{transductive}" if share is None else f"training images, a share of {share}"

@@ -58,7 +58,7 @@ def run(config: RobustnessConfig, recipe: Recipe, overrides: Mapping[str, Sequen
         adopt: See `tracking.runs.tracked`.
     """
     settings = settings_of(config, recipe, overrides)
-    manifest, folder = prepared(settings["search"], recipe)
+    manifest, folder = prepared(settings["search"].data, recipe)
     check_classes(manifest)
     if manifest.split_frame("test").empty:
         raise DataError(f"{folder} has no test image: run prepare again with other --split_sizes")
@@ -165,10 +165,10 @@ def _outcome(settings: Mapping[str, Any], bench: Bench, name: str, sampler: str,
 
 def _about(config: RobustnessConfig, settings: Mapping[str, Any], manifest: Manifest) -> About:
     searching: SearchConfig = settings["search"]
-    keys = ("trials", "epochs", "batch_size", "learning_rate", "channels", "layers", "resolution", "views", "nodes",
-            "encoding", "tpe", "mode", "pruner")  # fmt: skip
+    keys = ("trials", "epochs", "batch_size", "learning_rate", "channels", "layers", "resolution", "views", "score",
+            "nodes", "encoding", "tpe", "mode", "pruner")  # fmt: skip
     notes = [
-        "SL: held-out cross-entropy of a classifier, a fifth of the search set held out; CSSL: the contrastive score",
+        "SL: held-out cross-entropy of a classifier, a fifth of the search set held out; CSSL: the search's score",
         f"each sampler has {searching.trials} trials x images x {searching.epochs} epochs in each arm; none is pruned",
         f"{config.seeds} seed{'s' * (config.seeds > 1)}: of the search, its images, and the training that follows it",
     ]

@@ -21,9 +21,10 @@ from dermonas.data.cache import decoded_cache
 from dermonas.data.manifest import Manifest
 from dermonas.data.views import cached_resolution
 from dermonas.events import Fanout, Observer
-from dermonas.objective.contrastive import ContrastiveObjective, chance
+from dermonas.objective.contrastive import chance
 from dermonas.objective.score import Objective, Score
 from dermonas.objective.supervised import SupervisedObjective, held_out_rows
+from dermonas.objective.untrained import objective_of
 from dermonas.search import samplers
 from dermonas.search.bounds import bounds_of
 from dermonas.search.config import SearchConfig, identity, space_of
@@ -127,7 +128,7 @@ class Bench:
         side = cached_resolution(config.views, config.resolution)
         images = np.asanyarray(decoded_cache(self.manifest, self.folder, side, "train")[rows])
         if arm.objective == "contrastive":
-            return ContrastiveObjective(images, config, task.device), len(rows)
+            return objective_of(images, config, task.device), len(rows)
         labels, groups = labels[rows], groups[rows]
         held = held_out_rows(labels, groups, config.seed)
         classes = len(self.manifest.classes)
