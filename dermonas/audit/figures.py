@@ -25,58 +25,71 @@ _KINDS = {
     "count": ("operation counts", "#c79200", "v"),
     "supervised": ("short training with labels", "#cc79a7", "P"),
 }
-_NAMED = 3  # labels of the best of a kind; more would lie on one another
 
 
 def cost_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
-    """Draw tau with its interval against seconds a candidate; what is counted stands at the left edge."""
+    """Draw tau against seconds a candidate; what is counted stands at the left edge.
+
+    Earlier epochs of a budget are faint points; last ones have their interval.
+    """
     import matplotlib
 
     with matplotlib.rc_context(SETTINGS):
-        figure = empty(8.6, 4.6)
-        axes = plain_axes(figure, 0.6, 0.55, 5.0, 3.75)
+        figure = empty(7.6, 5.0)
+        axes = plain_axes(figure, 0.65, 1.1, 6.75, 3.75)
         columns = [column for column in table.columns.values() if column.name in found]
-        timed = [column.seconds for column in columns if column.seconds > 0]
-        left = min(timed, default=1.0) / 3
+        last = {column.budget: column.epoch for column in columns}  # epochs rise within a budget
+        left = min((column.seconds for column in columns if column.seconds > 0), default=1.0) / 3
         axes.set_xscale("log")
         for kind, (label, colour, marker) in _KINDS.items():
             own = [column for column in columns if column.kind == kind]
-            if not own:
+            early = [column for column in own if column.epoch < last[column.budget]]
+            ended = [column for column in own if column.epoch == last[column.budget]]
+            axes.plot(
+                [column.seconds for column in early], [found[column.name].kendall.estimate for column in early],
+                marker, color=colour, markersize=2.5, alpha=0.3, linestyle="none",
+            )  # fmt: skip
+            if not ended:
                 continue
-            shift = np.geomspace(0.85, 1.18, len(own)) if kind in ("size", "count") else np.ones(len(own))
-            seconds = np.array([column.seconds or left for column in own]) * shift
-            taus = [found[column.name].kendall for column in own]
+            # Side by side: many scores of a budget cost the same.
+            spread = 1.35 if kind in ("size", "count") else 1.1
+            shift = np.geomspace(1 / spread, spread, len(ended)) if len(ended) > 1 else np.ones(1)
+            seconds = np.array([column.seconds or left for column in ended]) * shift
+            taus = [found[column.name].kendall for column in ended]
             middle = np.array([tau.estimate for tau in taus])
             bars = np.abs(np.array([[tau.lo for tau in taus], [tau.hi for tau in taus]]) - middle)
             axes.errorbar(
-                seconds, middle, bars, fmt=marker, color=colour, markersize=4.5, elinewidth=0.6, alpha=0.8, label=label
-            )
-            _label(axes, own, seconds, middle, colour)
+                seconds, middle, bars, fmt=marker, color=colour, markersize=5, elinewidth=0.8, label=label,
+                zorder=4 if kind == "paper" else 3,
+            )  # fmt: skip
+            _label(axes, ended, seconds, middle, colour)
         axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
-        axes.set_xlabel("Seconds a candidate (counted ones cost none and stand at the left)", color=COLOURS["ink"])
+        axes.set_xlabel("Seconds a candidate (what is counted costs none and stands at the left)", color=COLOURS["ink"])
         axes.set_ylabel("Kendall tau with accuracy, 95 % interval", color=COLOURS["ink"])
-        figure.legend(loc="upper left", bbox_to_anchor=(5.75 / 8.6, 4.3 / 4.6), frameon=False)
+        axes.margins(x=0.12)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncol=3, frameon=False)
     return figure
 
 
 def _label(axes: Axes, columns: list[Column], seconds: np.ndarray, taus: np.ndarray, colour: str) -> None:
-    for place in np.argsort(-taus)[: 1 if len(columns) < 4 else _NAMED]:
-        axes.annotate(
-            literal(columns[place].name), (seconds[place], taus[place]), xytext=(5, 3), textcoords="offset points",
-            fontsize=6.5, color=colour,
-        )  # fmt: skip
+    """Name the best of a kind."""
+    place = int(np.argmax(taus))
+    axes.annotate(
+        literal(columns[place].name), (seconds[place], taus[place]), xytext=(-5, 3), textcoords="offset points",
+        fontsize=7, color=colour, ha="right", zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+    )  # fmt: skip
 
 
 def epochs_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
-    """Draw tau of every trained score against epochs, a panel a budget."""
+    """Draw tau of every trained score against epochs, a panel a budget, and the interval of the train loss's."""
     import matplotlib
     from matplotlib.ticker import MaxNLocator
 
     budgets = list(dict.fromkeys(column.budget for column in table.columns.values() if column.epoch))
     with matplotlib.rc_context(SETTINGS):
-        figure = empty(0.7 + 2.9 * max(len(budgets), 1), 3.4)
+        figure = empty(0.7 + 2.9 * max(len(budgets), 1), 3.1)
         for number, budget in enumerate(budgets):
-            axes = plain_axes(figure, 0.6 + 2.9 * number, 1.15, 2.4, 1.95)
+            axes = plain_axes(figure, 0.6 + 2.9 * number, 0.85, 2.4, 1.95)
             own = [column for column in table.columns.values() if column.budget == budget and column.name in found]
             for place, score in enumerate(dict.fromkeys(column.score for column in own)):
                 line = [column for column in own if column.score == score]
@@ -84,20 +97,24 @@ def epochs_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
                 epochs = [column.epoch for column in line]
                 colour = f"C{place}"
                 axes.plot(epochs, [tau.estimate for tau in taus], color=colour, label=score, marker=".", linewidth=1.2)
-                axes.fill_between(epochs, [tau.lo for tau in taus], [tau.hi for tau in taus], color=colour, alpha=0.08)
+                if score == "train_loss":  # one band says how wide all are
+                    low, high = [tau.lo for tau in taus], [tau.hi for tau in taus]
+                    axes.fill_between(epochs, low, high, color=colour, alpha=0.12, linewidth=0)
             axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
             axes.set_title(literal(budget), color=COLOURS["ink"], loc="left")
             axes.set_xlabel("Epochs", color=COLOURS["ink"])
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if not number:
                 axes.set_ylabel("Kendall tau", color=COLOURS["ink"])
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncol=2, frameon=False, fontsize=6)
+            if not number:
+                figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0.0), ncol=6, frameon=False, fontsize=7)
     return figure
 
 
 def scatter_figure(table: Table, found: Mapping[str, RankCorrelation], choice: Choice) -> Figure:
     """Draw accuracy against the papers' score, the score most often chosen, and size."""
     import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     shown = list(dict.fromkeys((table.paper.name, next(iter(choice.chosen)), "parameters")))
     with matplotlib.rc_context(SETTINGS):
@@ -109,6 +126,8 @@ def scatter_figure(table: Table, found: Mapping[str, RankCorrelation], choice: C
             axes.plot(
                 column.values, 100 * table.quality, marker, color=colour, markersize=3, alpha=0.6, linestyle="none"
             )
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
             tau = found[name].kendall
             axes.set_title(f"tau {tau.estimate:.2f} [{tau.lo:.2f}, {tau.hi:.2f}]", loc="left", color=COLOURS["ink"])
             axes.set_xlabel(literal(name) + " (higher is better)", color=COLOURS["ink"])
