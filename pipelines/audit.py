@@ -49,7 +49,7 @@ def run(config: AuditConfig, recipe: Recipe, *, adopt: bool = True) -> str:
     """Audit as a tracked run; return its id."""
     manifest, folder = prepared(config.data, recipe)
     networks = _networks(config)
-    if any(str(budget.kind) == "supervised" for budget in config.budgets):
+    if any(budget.kind == "supervised" for budget in config.budgets):
         _check_labels(manifest)
     settled = {key: value for key, value in plain(config).items() if key not in _FREE}
     device = device_named(config.device)

@@ -10,7 +10,7 @@ from dermonas.data.views import Preset
 from dermonas.errors import ConfigError
 from dermonas.objective.contrastive import ContrastiveSettings
 
-Kind = Literal["contrastive", "untrained"]
+Kind = Literal["contrastive", "supervised", "untrained"]
 
 PAPER = "paper"
 """The budget of this name holds the papers' score, which others are compared with."""

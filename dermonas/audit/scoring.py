@@ -18,6 +18,7 @@ from dermonas.nn.measure import measure
 from dermonas.objective.candidate import trunk_of
 from dermonas.objective.contrastive import ContrastiveObjective
 from dermonas.objective.scores import operation_counts
+from dermonas.objective.supervised import SupervisedObjective, held_out_rows
 from dermonas.objective.untrained import UntrainedObjective, clock_of
 from dermonas.seeding import numpy_generator
 
@@ -52,7 +53,9 @@ class _Epochs(Silent):
         self.began = self.clock()
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        self.scores.append({key: value for key, value in metrics.items() if key != "score"} or dict(metrics))
+        scores = dict(metrics)
+        own = scores.pop("score")
+        self.scores.append(scores if "train_loss" in scores else {"cross_entropy": own, **scores})
         self.seconds.append(self.clock() - self.began)
 
 
@@ -75,11 +78,16 @@ class Scorer:
             rng = numpy_generator(seed, "search images")
             chosen = np.sort(rng.choice(len(decoded), budget.images, replace=False))
         shown = np.ascontiguousarray(decoded[chosen])
-        self.objective: ContrastiveObjective | UntrainedObjective
+        self.objective: ContrastiveObjective | UntrainedObjective | SupervisedObjective
         if budget.kind == "contrastive":
             self.objective = ContrastiveObjective(shown, settings, device, all_scores=True)
-        else:
+        elif budget.kind == "untrained":
             self.objective = UntrainedObjective(shown, settings, device)
+        else:
+            assert images.labels is not None  # the entry point has checked
+            labels = images.labels[chosen]
+            held = held_out_rows(labels, images.groups[chosen], seed)
+            self.objective = SupervisedObjective(shown, labels, held, images.classes, settings, device)
 
     def score(self, network: Known) -> dict[str, Any]:
         """Return one record: network, budget, scores by epoch (the lower the better), seconds until each.

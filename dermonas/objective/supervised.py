@@ -1,6 +1,7 @@
 """The supervised objective of the robustness study: a classifier's loss on images held out from the search set.
 
-It reads labels, so no search does: the robustness study alone builds it (a test looks for that).
+It reads labels, so no search does: the robustness study and the audit, which shows it as a rival, alone build it (a
+test looks for that).
 
 Source: CSNAS IV-C, arms SL-10 and SL-100. The paper does not define the objective (spec/csnas.md 7: a held-out part of
 the search set, accuracy or loss). What is defined here follows the contrastive objective but for the labels.
@@ -24,11 +25,10 @@ from dermonas.events import Observer
 from dermonas.imaging.normalise import IMAGENET_MEAN, IMAGENET_STD
 from dermonas.nn.initialise import initialise
 from dermonas.nn.measure import measure
-from dermonas.nn.network import Network
+from dermonas.objective.candidate import Architecture, trunk_of
 from dermonas.objective.contrastive import ContrastiveSettings
 from dermonas.objective.score import NotFinite, Score
 from dermonas.seeding import derive, forked, torch_generator
-from dermonas.space.genotype import Genotype
 
 HELD_OUT = 0.2
 """Share of the search set that is never trained on. Source: spec/csnas.md 7 (ours; the paper gives none)."""
@@ -68,11 +68,9 @@ def held_out_rows(labels: np.ndarray, groups: Sequence[str] | np.ndarray, seed: 
 class Classifier(nn.Module):
     """A candidate trunk with a linear classifier: all state of one scoring."""
 
-    def __init__(self, genotype: Genotype, settings: ContrastiveSettings, classes: int) -> None:
+    def __init__(self, architecture: Architecture, settings: ContrastiveSettings, classes: int) -> None:
         super().__init__()
-        self.trunk = Network(
-            genotype, stem="cifar", channels=settings.channels, layers=settings.layers, seed=settings.seed
-        )
+        self.trunk = trunk_of(architecture, settings.channels, settings.layers, settings.seed)
         self.head = nn.Linear(self.trunk.features_out, classes)
         initialise(self.head, settings.seed)
         # Batch statistics throughout, as in the contrastive search: running ones lag behind in so few steps.
@@ -136,17 +134,17 @@ class SupervisedObjective:
             precision = "bfloat16" if device.type == "cuda" else "float32"
         self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
-    def build(self, genotype: Genotype) -> Classifier:
+    def build(self, architecture: Architecture) -> Classifier:
         """Build a candidate on the device, in train mode, channels-last."""
         with forked(self.settings.seed, "construction"):
-            candidate = Classifier(genotype, self.settings, self.classes)
+            candidate = Classifier(architecture, self.settings, self.classes)
         candidate.to(memory_format=torch.channels_last)
         return candidate.to(self.device).train()
 
-    def score(self, genotype: Genotype, observer: Observer, number: int = 0) -> Score:
+    def score(self, architecture: Architecture, observer: Observer, number: int = 0) -> Score:
         """Train a candidate and return the last epoch's held-out loss; an epoch tells "error" too. See `Objective`."""
         start = time.perf_counter()
-        candidate = self.build(genotype)
+        candidate = self.build(architecture)
         optimizer = self.optimizer(candidate)
         cost = measure(candidate.trunk, self.settings.resolution)
         epochs: list[float] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 import yaml
 from workplace import TINY
 
+from dermonas.data.manifest import read_manifest, write_manifest
 from dermonas.seeding import numpy_generator
 from dermonas.space.darts import DartsSpace
 
@@ -17,6 +19,7 @@ SMALL = {"images": 16, "channels": 2, "layers": 3, "epochs": 2, "batch_size": 6,
 BUDGETS = [
     {**SMALL, "name": "untrained", "kind": "untrained", "epochs": 1},
     {"name": "paper", **SMALL},
+    {"name": "labels", "kind": "supervised", **SMALL},
 ]  # fmt: skip
 FIGURES = ("correlation-cost", "correlation-epochs", "scores-accuracy")
 FILES = {
@@ -73,7 +76,7 @@ def test_an_audit_goes_on_after_a_kill_and_tells_all(make_place, arguments):
     assert {path.name for path in place.artifacts(run).iterdir()} >= FILES
     numbers = json.loads((place.artifacts(run) / "correlations.json").read_text())
     assert numbers["networks"] == NETWORKS
-    assert {"paper/train_loss@2", "paper/heldout_loss@1", "untrained/naswot", "parameters"} <= set(numbers["columns"])
+    assert {"paper/train_loss@2", "labels/error@2", "untrained/naswot", "parameters"} <= set(numbers["columns"])
     table = pd.read_parquet(place.artifacts(run) / "scores.parquet")
     assert table["accuracy"].tolist() == pytest.approx([(90 + place) / 100 for place in range(NETWORKS)])
     assert run.data.metrics["audit/chosen/tau"] == numbers["choice"]["tau"]["estimate"]
@@ -86,3 +89,15 @@ def test_an_audit_goes_on_after_a_kill_and_tells_all(make_place, arguments):
         return {(one["network"], one["budget"]): one.get("epochs") or one["scores"] for one in kept(place)}
 
     assert scores(other) == scores(place)
+
+
+def test_a_supervised_budget_without_labels_is_refused(make_place, arguments, tmp_path, phantoms):
+    bare = tmp_path / "bare"
+    shutil.copytree(phantoms, bare)
+    manifest = read_manifest(bare)
+    frame = manifest.frame.copy()
+    frame.loc[frame["search"], "label"] = pd.NA
+    write_manifest(type(manifest)(frame, bare, manifest.classes, manifest.dataset, manifest.source, True), bare)
+    done = make_place().run("audit", *arguments[:2], "--data", str(bare))
+    assert done.code == 1
+    assert "leave that budget out" in done.last
