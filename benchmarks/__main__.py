@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, str] = {
     "input": "",
     "prepare": "--rows 10000 100000 1000000",
     "serving": "",
+    "serve": "--requests 32 --rounds 3",
     "scaling": "",
 }
 """Each with its options here. Pruning is left out: it needs prepared data sets and an hour."""

@@ -67,7 +67,7 @@ def run(config: ServeConfig, recipe: Recipe) -> None:
         StorageError: The model's files are not those that were registered.
     """
     threads = config.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, threads // 2))  # the other half decodes meanwhile
     token = token_of(config.token_file)
     source = Registered(connected(), uri_of(config.model, recipe))
     release = Release.of(source, source.wanted())

@@ -22,7 +22,7 @@ class ServeConfig:
         port: Port; 0 takes a free one.
         token_file: File whose first line a caller must send as "Authorization: Bearer ..."; None lets everybody in.
         watch_seconds: How often to look up what the alias names.
-        threads: Threads that decode images, and that torch computes with; 0 takes as many as there are cores.
+        threads: Threads that decode images, twice those that torch computes with; 0 takes as many as there are cores.
         body_mib: Bytes of a request's body, MiB.
         rows: Images of a request.
         pixels: Width x height of an image.

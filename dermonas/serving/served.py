@@ -99,8 +99,8 @@ class Served:
         side, size = self.description.stored, self.description.size
         pixels = resize(decode(image, name=name, max_pixels=max_pixels, strict=strict), side)
         start = (side - size) // 2
-        crop = np.ascontiguousarray(pixels[start : start + size, start : start + size])
-        return normalise(torch.from_numpy(crop).permute(2, 0, 1), self.description.mean, self.description.std)
+        crop = torch.from_numpy(pixels[start : start + size, start : start + size]).permute(2, 0, 1).contiguous()
+        return normalise(crop, self.description.mean, self.description.std)
 
     def logits(self, views: Tensor, *, tta: bool = False) -> Output:
         """Run the program on views (n, 3, size, size).

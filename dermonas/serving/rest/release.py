@@ -12,6 +12,7 @@ import torch
 from dermonas.errors import StorageError
 from dermonas.serving.description import PROGRAM
 from dermonas.serving.digest import verify
+from dermonas.serving.rest.tuned import tuned
 from dermonas.serving.served import Served
 
 _ARTIFACTS = "artifacts"  # MLflow's folder for them
@@ -87,7 +88,7 @@ class Release:
             raise StorageError(f"{folder / _ARTIFACTS / PROGRAM} does not run: register the model again") from error
         if found.logits.shape != (2, len(served.description.classes)):
             raise StorageError(f"{folder} has {found.logits.shape[1:]} outputs for its classes: register it again")
-        return cls(served, wanted.version, wanted.digest)
+        return cls(tuned(served), wanted.version, wanted.digest)
 
     @classmethod
     def of(cls, source: Source, wanted: Wanted) -> Release:
