@@ -17,8 +17,9 @@ from dermonas.seeding import numpy_generator
 from dermonas.serving.abstention import threshold_for
 from dermonas.serving.description import Description
 from dermonas.serving.distance import Distance, threshold_of
+from dermonas.serving.look import look
 from dermonas.serving.score import read_images
-from dermonas.serving.served import Served, pooled
+from dermonas.serving.served import Served
 from pipelines.register_config import RegisterConfig
 
 _log = logging.getLogger(__name__)
@@ -28,22 +29,22 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a model makes of some images.
+    """What a model makes of some images, and what they look like to it.
 
     Attributes:
         probabilities: (n, classes), temperature-scaled.
-        features: (n, features), see `served.pooled`.
+        looks: (n, features), see `serving.look`.
     """
 
     probabilities: Floats
-    features: Floats
+    looks: Floats
 
     @classmethod
     def by(cls, served: Served, files: Sequence[Path]) -> Seen:
         """Return what a model makes of image files, at least one."""
         parts = [
-            (served.probabilities(output.logits), pooled(output.features))
-            for output in served.outputs(read_images(files))
+            (served.probabilities(served.logits(views).logits), look(views))
+            for views in served.views(read_images(files))
         ]
         return cls(np.concatenate([one for one, _ in parts]), np.concatenate([two for _, two in parts]))
 
@@ -60,8 +61,8 @@ def distance_of(served: Served, manifest: Manifest, config: RegisterConfig) -> D
     try:
         if rows.empty:
             raise DataError("there is no labelled training image")
-        features = Seen.by(served, manifest.paths(rows)).features
-        return Distance.fit(features, manifest.label_indices(rows))
+        looks = np.concatenate([look(views) for views in served.views(read_images(manifest.paths(rows)))])
+        return Distance.fit(looks, manifest.label_indices(rows))
     except DataError as error:
         _log.warning("the model abstains by probability alone: %s", error)
         return None
@@ -84,7 +85,7 @@ def abstaining(description: Description, config: RegisterConfig, seen: Seen, dis
     found = dataclasses.replace(description, abstain_below=below, abstain_rule=rule)
     if distance is None or config.familiar is None:
         return found
-    above = threshold_of(distance.of(seen.features), config.familiar)
+    above = threshold_of(distance.of(seen.looks), config.familiar)
     nearer = f"{config.familiar:.0%} of the validation images are no farther"
     return dataclasses.replace(found, unfamiliar_above=above, unfamiliar_rule=nearer)
 
@@ -98,7 +99,7 @@ def in_words(description: Description) -> str:
     if description.unfamiliar_above is None:
         return f"{text}."
     return (
-        f"{text}, and where an image is unlike the training images: where the distance of its features to the nearest "
-        f"class is above {description.unfamiliar_above:.3g} ({description.unfamiliar_rule}). The second rule catches "
-        "images of other kinds; it is no promise for lesions of kinds that were never seen."
+        f"{text}, and where an image is unlike the training images: where its colours and contrasts are farther "
+        f"from the nearest class than {description.unfamiliar_above:.3g} ({description.unfamiliar_rule}). The second "
+        "rule catches images of other kinds; it is no promise for lesions of kinds that were never seen."
     )

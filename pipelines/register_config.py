@@ -35,7 +35,7 @@ class RegisterConfig:
     name: str = ""
     coverage: float = 0.95
     abstain_below: float | None = None
-    familiar: float | None = 0.98
+    familiar: float | None = 0.97
     familiar_images: int = 2000
     force: bool = False
     reason: str = ""

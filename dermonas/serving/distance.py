@@ -1,7 +1,7 @@
-"""How unlike the training images an image is: the distance of its pooled features to the nearest class.
+"""How unlike the training images an image is: the distance of what it looks like to the nearest class.
 
 A softmax network is sure of photographs of cats too: its probabilities compare the classes it knows. The distance asks
-whether the features look as those of any class did.
+whether an image looks as those of any class did; for its features see `dermonas.serving.look`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dermonas.errors import ConfigError, DataError, StorageError
 DISTANCE = "distance.npz"
 """File of a packaged model, in its folder `artifacts`; absent from packages that know no distance."""
 
-_DIRECTIONS = 64  # kept of the covariance: arrays stay small for any network
+_DIRECTIONS = 128  # kept of the covariance
 _ARRAYS = ("means", "directions", "variances", "rest")
 
 Floats = NDArray[np.float64]
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """A Gaussian a class with one covariance for all, of pooled features.
+    """A Gaussian a class with one covariance for all, of features.
 
     The covariance has `directions` of their own variance and one variance for all that is orthogonal to them, as in
     probabilistic principal components: full in what the features vary most in, round in the rest.
@@ -37,7 +37,7 @@ class Distance:
         rest: Variance in every other direction, positive.
 
     Source: Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples (NeurIPS 2018), eq. 2, of
-    the last map alone; Tipping and Bishop, Probabilistic Principal Component Analysis (1999), for the covariance.
+    other features; Tipping and Bishop, Probabilistic Principal Component Analysis (1999), for the covariance.
     """
 
     means: Floats
@@ -50,7 +50,7 @@ class Distance:
         """Fit to training images.
 
         Args:
-            features: (n, features), see `pooled`.
+            features: (n, features), see `dermonas.serving.look.look`.
             labels: (n,) class indices.
 
         Raises:
@@ -84,7 +84,7 @@ class Distance:
         """Return each image's squared distance to the nearest class, divided by the number of features.
 
         Args:
-            features: (n, features), see `pooled`.
+            features: (n, features), see `dermonas.serving.look.look`.
 
         Returns:
             float64 (n,); about 1 for images like those of training.

@@ -44,6 +44,7 @@ CODE = (
     "serving/description.py",
     "serving/digest.py",
     "serving/distance.py",
+    "serving/look.py",
     "serving/program.py",
     "serving/request.py",
     "serving/score.py",

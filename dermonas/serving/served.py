@@ -26,6 +26,7 @@ from dermonas.imaging.normalise import normalise
 from dermonas.imaging.resize import resize
 from dermonas.serving.description import HEAD, PROGRAM, Description
 from dermonas.serving.distance import DISTANCE, Distance
+from dermonas.serving.look import look
 from dermonas.serving.program import Program, load_program
 
 NO_CAM = "not available for this model"
@@ -42,10 +43,16 @@ class Output:
     Attributes:
         logits: float64 (n, classes); the mean over flips with test-time augmentation.
         features: Last feature map of the plain view, float32 (n, features, h, w).
+        distances: (n,) from the training images; None where the package knows none.
     """
 
     logits: Floats
     features: Tensor
+    distances: Floats | None = None
+
+    def rows(self, rows: slice) -> Output:
+        """Return some of the views."""
+        return Output(self.logits[rows], self.features[rows], None if self.distances is None else self.distances[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +128,7 @@ class Served:
         logits = (total / (len(self.description.flips) if tta else 1)).numpy()
         if not np.isfinite(logits).all():
             raise DataError("the model's logits are not finite: register another version")
-        return Output(logits, features)
+        return Output(logits, features, None if self.distance is None else self.distance.of(look(views)))
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return softmax(logits / temperature), float64 (n, classes)."""
@@ -129,21 +136,25 @@ class Served:
         grown = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(grown / grown.sum(axis=1, keepdims=True))
 
-    def outputs(self, images: Iterable[bytes], *, tta: bool = False, strict: bool = False) -> Iterator[Output]:
-        """Yield what the program says of encoded images, `BATCH` at a time; errors name the row, from 0.
+    def views(self, images: Iterable[bytes], *, strict: bool = False) -> Iterator[Tensor]:
+        """Yield encoded images as the network sees them, `BATCH` at a time; errors name the row, from 0.
 
         Raises:
             ImageError: See `view`.
-            ConfigError: See `logits`.
         """
         views: list[Tensor] = []
         for row, image in enumerate(images):
             views.append(self.view(image, f"row {row}: image", strict=strict))
             if len(views) == BATCH:
-                yield self.logits(torch.stack(views), tta=tta)
+                yield torch.stack(views)
                 views = []
         if views:
-            yield self.logits(torch.stack(views), tta=tta)
+            yield torch.stack(views)
+
+    def outputs(self, images: Iterable[bytes], *, tta: bool = False, strict: bool = False) -> Iterator[Output]:
+        """Yield what the program says of encoded images; see `views` and `logits`."""
+        for views in self.views(images, strict=strict):
+            yield self.logits(views, tta=tta)
 
     def predict(self, images: Iterable[bytes]) -> Floats:
         """Return probabilities (n, classes) of encoded images, without answers around them; see `outputs`."""
@@ -167,7 +178,7 @@ class Served:
         # Stable: of equals the first in label order, as evaluation decides.
         order = np.argsort(-probabilities, axis=1, kind="stable")
         maps = self.maps(output.features, order[:, 0]) if cam else [None] * len(order)
-        distances = None if self.distance is None else self.distance.of(pooled(output.features))
+        distances = output.distances
         found = []
         for row, ranks in enumerate(order):
             best = float(probabilities[row, ranks[0]])
@@ -213,11 +224,6 @@ class Served:
         seen[..., 0] = np.rint(activation.numpy() * 255)
         seen[..., 1] = 255
         return [_png(layer) for layer in canvas]
-
-
-def pooled(features: Tensor) -> Floats:
-    """Return the mean over the places of a map (n, features, h, w), float64 (n, features)."""
-    return np.asarray(features.double().mean(dim=(2, 3)).numpy())
 
 
 def _png(pixels: NDArray[np.uint8]) -> str:

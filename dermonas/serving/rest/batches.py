@@ -99,5 +99,5 @@ class Batches:
         start = 0
         for job in jobs:
             rows = slice(start, start + len(job.views))
-            job.answer.set_result(Output(output.logits[rows], output.features[rows]))
+            job.answer.set_result(output.rows(rows))
             start = rows.stop

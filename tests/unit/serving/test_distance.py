@@ -13,7 +13,8 @@ import torch
 from dermonas.errors import ConfigError, DataError, StorageError
 from dermonas.serving.description import DESCRIPTION, Description
 from dermonas.serving.distance import DISTANCE, Distance, threshold_of
-from dermonas.serving.served import Output, Served, pooled
+from dermonas.serving.look import look
+from dermonas.serving.served import Served
 
 
 def blobs(count, features, seed=0, classes=3):
@@ -36,16 +37,16 @@ def test_it_is_mahalanobis_where_all_directions_are_kept():
 
 
 def test_the_rest_is_round():
-    values, labels = blobs(4000, 100)
+    values, labels = blobs(4000, 160)
     found = Distance.fit(values, labels)
-    assert found.directions.shape == (64, 100)
-    np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(64), atol=1e-9)
-    covariance = found.rest * (np.eye(100) - found.directions.T @ found.directions)
+    assert found.directions.shape == (128, 160)
+    np.testing.assert_allclose(found.directions @ found.directions.T, np.eye(128), atol=1e-9)
+    covariance = found.rest * (np.eye(160) - found.directions.T @ found.directions)
     covariance += (found.directions.T * found.variances) @ found.directions
     means = np.stack([values[labels == one].mean(axis=0) for one in range(3)])
-    new, _ = blobs(10, 100, seed=5)
+    new, _ = blobs(10, 160, seed=5)
     inverse = np.linalg.inv(covariance)
-    wanted = [min((one - mean) @ inverse @ (one - mean) for mean in means) / 100 for one in new]
+    wanted = [min((one - mean) @ inverse @ (one - mean) for mean in means) / 160 for one in new]
     np.testing.assert_allclose(found.of(new), wanted, rtol=1e-6)
 
 
@@ -102,7 +103,7 @@ def test_the_threshold_keeps_at_least_its_share(share):
 def familiar(tiny, images):
     """A model that knows the noise it was shown, and the threshold that keeps all of it."""
     views = torch.stack([tiny.served.view(image) for image in images])
-    seen = pooled(tiny.served.logits(views).features)
+    seen = look(views)
     distance = Distance.fit(seen, np.zeros(len(seen)))
     description = dataclasses.replace(
         tiny.description, abstain_below=0.0, unfamiliar_above=float(distance.of(seen).max()), unfamiliar_rule="a rule"
@@ -128,8 +129,8 @@ def test_the_reason_says_which_rule_refused(familiar):
 
 def test_a_distance_that_is_no_number_abstains(familiar):
     served, views = familiar
-    features = torch.full_like(served.logits(views[:1]).features, torch.nan)
-    (answer,) = served.answers(Output(np.array([[9.0, 0, 0]]), features))
+    output = served.logits(views[:1])
+    (answer,) = served.answers(dataclasses.replace(output, distances=np.array([np.nan])))
     assert answer["abstain"]
 
 
@@ -147,3 +148,26 @@ def test_packages_of_before_are_read(tiny, tmp_path):
     (tmp_path / DESCRIPTION).write_text(json.dumps({**values, "unfamiliar_above": 2.0}))
     with pytest.raises(StorageError, match=r"has a largest distance and no distance\.npz"):
         Served.load(tmp_path)
+
+
+def test_the_look_is_a_thumbnail_and_contrasts():
+    views = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = look(views)
+    assert found.shape == (3, 204)
+    cells = views.reshape(3, 3, 8, 4, 8, 4).mean(dim=(3, 5))
+    np.testing.assert_allclose(found[:, :192], cells.flatten(1), atol=1e-6)
+    rows = views[:, :, ::4].numpy()
+    for number, step in enumerate((1, 2, 4, 8)):
+        wanted = np.log(((rows[..., step:] - rows[..., :-step]) ** 2).mean(axis=(2, 3)))
+        np.testing.assert_allclose(found[:, 192 + 3 * number : 195 + 3 * number], wanted, rtol=1e-4)
+    assert np.isfinite(look(torch.zeros(1, 3, 4, 4))).all()
+    single = np.concatenate([look(view[None]) for view in views])
+    np.testing.assert_allclose(single, found, rtol=1e-5)
+
+
+def test_a_blurred_image_is_far_from_sharp_ones():
+    generator = torch.Generator().manual_seed(0)
+    sharp = torch.randn(300, 3, 32, 32, generator=generator)
+    distance = Distance.fit(look(sharp[:200]), np.zeros(200))
+    blurred = torch.nn.functional.avg_pool2d(sharp[200:], 3, 1, 1) * 3
+    assert distance.of(look(blurred)).min() > distance.of(look(sharp[200:])).max()
