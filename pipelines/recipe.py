@@ -29,6 +29,7 @@ from pipelines.describe_config import DescribeConfig
 from pipelines.evaluate_config import EvaluateConfig
 from pipelines.explain_config import ExplainConfig
 from pipelines.pipeline_config import PipelineConfig
+from pipelines.predict_config import PredictConfig
 from pipelines.register_config import RegisterConfig
 from pipelines.robustness_config import RobustnessConfig
 from pipelines.serve_config import ServeConfig
@@ -46,6 +47,7 @@ STAGES: dict[str, type[Any]] = {
     "compare": CompareConfig,
     "register": RegisterConfig,
     "serve": ServeConfig,
+    "predict": PredictConfig,
     "pipeline": PipelineConfig,
     "robustness": RobustnessConfig,
     "controller-pretrain": ControllerPretrainConfig,
