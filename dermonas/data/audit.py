@@ -62,7 +62,7 @@ def audit_leakage(frame: pd.DataFrame, pairs: Pairs, *, grouped: bool, compared:
         _log.info("near-duplicates: %s and %s (%d bits, r = %.3f)", first, second, pair.hamming, pair.correlation)
     if largest:
         _log.info("largest group: %s with %d images", largest["name"], largest["images"])
-    conflicting, conflicts = _label_conflicts(frame)
+    conflicting, conflicts = _label_conflicts(frame[sizes[codes] > 1])
     if conflicts:
         warnings.append(f"{conflicting} files appear under different labels, first: {conflicts[0]}")
     for warning in warnings:
@@ -103,9 +103,13 @@ def _overlap(codes: np.ndarray, names: pd.Index, splits: pd.Series) -> list[str]
 
 
 def _label_conflicts(frame: pd.DataFrame) -> tuple[int, list[str]]:
-    """Count identical files with different labels; name the first as "path and path"."""
-    known = frame["label"].notna()
-    labelled = frame.loc[known & repeated(frame["sha256"]), ["path", "label", "sha256"]]
+    """Count identical files with different labels; name the first as "path and path".
+
+    Args:
+        frame: Rows of groups of several: identical files are in one group.
+    """
+    labelled = frame.loc[frame["label"].notna(), ["path", "label", "sha256"]]
+    labelled = labelled[repeated(labelled["sha256"])]
     kinds = labelled.groupby("sha256")["label"].nunique()
     conflicts = kinds.index[kinds > 1]
     rows = labelled[labelled["sha256"].isin(conflicts[:PRINTED_PAIRS])]

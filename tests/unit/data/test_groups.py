@@ -51,3 +51,9 @@ def test_mates_are_all_rows_of_the_groups(rows: list[tuple[str, bool]]) -> None:
     found = mates(frame["group"], frame["held"])
     assert found.tolist() == [group in held for group, _ in rows]
     assert found.index.equals(frame.index)
+
+
+def test_files_with_the_same_beginning_of_their_digests_are_not_the_same() -> None:
+    digests = ["0" * 63 + end for end in "abac"]
+    groups = merge_groups(list("wxyz"), [None] * 4, digests, no_pairs())
+    assert groups.tolist() == ["w", "x", "w", "z"]
