@@ -23,11 +23,13 @@ BENCHMARKS: dict[str, str] = {
     "train_step": "",
     "input": "",
     "prepare": "--rows 10000 100000 1000000",
+    "prepare_images": "--images 3000 --resolution 160",
     "serving": "",
     "serve": "--requests 32 --rounds 3",
     "scaling": "",
 }
-"""Each with its options here. Pruning is left out: it needs prepared data sets and an hour."""
+"""Each with its options here. Pruning is left out: it needs prepared data sets and an hour, and fewer seeds, candidates
+or epochs say nothing (docs/results/pruning.md)."""
 
 
 def main(benchmarks: dict[str, str] = BENCHMARKS) -> None:
