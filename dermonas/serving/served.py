@@ -94,6 +94,16 @@ class Served:
     def view(self, image: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS, strict: bool = False) -> Tensor:
         """Return an encoded image as the network sees it, float32 (3, size, size); as in evaluation, bit for bit.
 
+        Arguments and errors as `crop`.
+        """
+        pixels = torch.from_numpy(self.crop(image, name, max_pixels=max_pixels, strict=strict))
+        return normalise(pixels.permute(2, 0, 1).contiguous(), self.description.mean, self.description.std)
+
+    def crop(
+        self, image: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS, strict: bool = False
+    ) -> NDArray[np.uint8]:
+        """Return the pixels of an encoded image that the network sees, before they are normalised: (size, size, 3).
+
         Args:
             image: Encoded.
             name: What to call it in an error.
@@ -106,8 +116,7 @@ class Served:
         side, size = self.description.stored, self.description.size
         pixels = resize(decode(image, name=name, max_pixels=max_pixels, strict=strict), side)
         start = (side - size) // 2
-        crop = torch.from_numpy(pixels[start : start + size, start : start + size]).permute(2, 0, 1).contiguous()
-        return normalise(crop, self.description.mean, self.description.std)
+        return pixels[start : start + size, start : start + size]
 
     def logits(self, views: Tensor, *, tta: bool = False) -> Output:
         """Run the program on views (n, 3, size, size).

@@ -54,12 +54,12 @@ def test_the_champion_is_served_and_stops_in_order(serve, packages):
 SLOW = """
 import pathlib, time
 from dermonas.serving.served import Served
-view = Served.view
+crop = Served.crop
 def slow(self, *arguments, **more):
     pathlib.Path("reached").touch()
     while not pathlib.Path("go").exists(): time.sleep(.005)
-    return view(self, *arguments, **more)
-Served.view = slow
+    return crop(self, *arguments, **more)
+Served.crop = slow
 """
 
 

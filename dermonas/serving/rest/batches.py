@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from dermonas.errors import DermonasError
+from dermonas.serving.rest.pixels import normalised
 from dermonas.serving.served import BATCH, Output, Served
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """Views of one request, and who waits for what the program says of them."""
+    """Images of one request, and who waits for what the program says of them."""
 
     served: Served
-    views: Tensor
+    pixels: Tensor
     tta: bool
     answer: Future[Output] = field(default_factory=Future)
 
@@ -30,7 +31,7 @@ class _Job:
 
 
 class Batches:
-    """Runs programs on views, in batches over requests.
+    """Runs programs on images, in batches over requests.
 
     It waits for nothing: a lone job is a batch, and under load a batch is what came while the one before ran.
 
@@ -44,9 +45,15 @@ class Batches:
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def submit(self, served: Served, views: Tensor, *, tta: bool = False) -> Future[Output]:
-        """Return the future of what a model says of views (n, 3, size, size), n <= `BATCH`; cancel it to forget it."""
-        job = _Job(served, views, tta)
+    def submit(self, served: Served, pixels: Tensor, *, tta: bool = False) -> Future[Output]:
+        """Return the future of what a model says of images, n <= `BATCH`; cancel it to forget it.
+
+        Args:
+            served: The model.
+            pixels: uint8 (n, size, size, 3); see `pixels.stacked`.
+            tta: See `Served.logits`.
+        """
+        job = _Job(served, pixels, tta)
         self._waiting.put(job)
         return job.answer
 
@@ -63,7 +70,7 @@ class Batches:
             held = None
             if first is None:
                 return
-            jobs, images = [first], len(first.views)
+            jobs, images = [first], len(first.pixels)
             while images < BATCH:
                 try:
                     job = self._waiting.get_nowait()
@@ -72,11 +79,11 @@ class Batches:
                 if job is None:
                     open_ = False
                     break
-                if images + len(job.views) > BATCH:
+                if images + len(job.pixels) > BATCH:
                     held = job  # begins the next batch
                     break
                 jobs.append(job)
-                images += len(job.views)
+                images += len(job.pixels)
             self._run([job for job in jobs if job.answer.set_running_or_notify_cancel()])
 
     def _run(self, jobs: list[_Job]) -> None:
@@ -86,7 +93,10 @@ class Batches:
     def _step(self, jobs: list[_Job]) -> None:
         """Answer jobs of one model in one step; where that fails, each by itself, so that none fails for another."""
         try:
-            output = jobs[0].served.logits(torch.cat([job.views for job in jobs]), tta=jobs[0].tta)
+            served = jobs[0].served
+            pixels = torch.cat([job.pixels for job in jobs])
+            views = normalised(pixels, served.description.mean, served.description.std)
+            output = served.logits(views, tta=jobs[0].tta)
         except Exception as error:  # the thread must outlive whatever a program raises
             if len(jobs) > 1 and isinstance(error, DermonasError):
                 for job in jobs:
@@ -98,6 +108,6 @@ class Batches:
         self._told(len(output.logits))
         start = 0
         for job in jobs:
-            rows = slice(start, start + len(job.views))
+            rows = slice(start, start + len(job.pixels))
             job.answer.set_result(output.rows(rows))
             start = rows.stop

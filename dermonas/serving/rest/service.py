@@ -9,18 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from dermonas.serving.request import Parameters
 from dermonas.serving.rest.batches import Batches
 from dermonas.serving.rest.formats import Asked, read
 from dermonas.serving.rest.limits import Limits
 from dermonas.serving.rest.metrics import Metrics
+from dermonas.serving.rest.pixels import stacked
 from dermonas.serving.rest.release import Release
 from dermonas.serving.served import BATCH, Output
 
 Value = TypeVar("Value")
+Crop = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,23 @@ class Service:
         """
         release = self.release
         asked, first = await self._in_pool(self._begin, release, body)
-        others = [self._in_pool(self._view, release, asked, row) for row in range(1, len(asked.images))]
-        views = [first, *await _all(others)]
+        others = [self._in_pool(self._crop, release, asked, row) for row in range(1, len(asked.images))]
+        crops = [first, *await _all(others)]
         served, tta = release.served, asked.parameters.tta
         steps = [
-            asyncio.wrap_future(self._batches.submit(served, torch.stack(views[start : start + BATCH]), tta=tta))
-            for start in range(0, len(views), BATCH)
+            asyncio.wrap_future(self._batches.submit(served, stacked(crops[start : start + BATCH]), tta=tta))
+            for start in range(0, len(crops), BATCH)
         ]
         outputs = await _all(steps)
         return await self._in_pool(_worded, release, outputs, asked.parameters)
 
-    def _begin(self, release: Release, body: bytes) -> tuple[Asked, Tensor]:
+    def _begin(self, release: Release, body: bytes) -> tuple[Asked, Crop]:
         asked = read(body, self.limits.rows)
-        return asked, self._view(release, asked, 0)
+        return asked, self._crop(release, asked, 0)
 
-    def _view(self, release: Release, asked: Asked, row: int) -> Tensor:
+    def _crop(self, release: Release, asked: Asked, row: int) -> Crop:
         image, most = asked.image(row), self.limits.pixels
-        return release.served.view(image, f"row {row}: image", max_pixels=most, strict=True)
+        return release.served.crop(image, f"row {row}: image", max_pixels=most, strict=True)
 
     def _in_pool(self, work: Callable[..., Value], *arguments: Any) -> Awaitable[Value]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)

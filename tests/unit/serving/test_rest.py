@@ -285,8 +285,8 @@ def test_too_slow_an_answer_is_503_and_the_next_is_answered(start, texts, monkey
     import threading
 
     client, service, _ = start(dataclasses.replace(LIMITS, seconds=0.3))
-    go, original = threading.Event(), type(service.release.served).view
-    monkeypatch.setattr(type(service.release.served), "view", lambda *a, **k: go.wait(30) and original(*a, **k))
+    go, original = threading.Event(), type(service.release.served).crop
+    monkeypatch.setattr(type(service.release.served), "crop", lambda *a, **k: go.wait(30) and original(*a, **k))
     response = ask(client, {"inputs": [good(texts)]})
     assert "no answer within 0.3 s" in refused(response, 503)
     assert response.headers["retry-after"] == "1"

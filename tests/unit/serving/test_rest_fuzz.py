@@ -23,7 +23,7 @@ from dermonas.serving.rest.service import Service
 FILES = noise()
 FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
 FUZZ = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
