@@ -20,6 +20,7 @@ from dermonas.data.config import PrepareConfig, output_folder
 from dermonas.errors import ConfigError
 from dermonas.search.config import SearchConfig
 from dermonas.training.config import BenchmarkConfig, TrainConfig
+from pipelines.app_config import AppConfig
 from pipelines.audit_config import AuditConfig
 from pipelines.compare_config import CompareConfig
 from pipelines.controller_pretrain_config import ControllerPretrainConfig
@@ -48,6 +49,7 @@ STAGES: dict[str, type[Any]] = {
     "register": RegisterConfig,
     "serve": ServeConfig,
     "predict": PredictConfig,
+    "app": AppConfig,
     "pipeline": PipelineConfig,
     "robustness": RobustnessConfig,
     "controller-pretrain": ControllerPretrainConfig,

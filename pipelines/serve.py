@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from dermonas.serving.rest.listen import bind, listen
 from dermonas.serving.rest.logs import JsonLines, event
 from dermonas.serving.rest.metrics import Metrics
 from dermonas.serving.rest.release import Release, Wanted
-from dermonas.serving.rest.routes import Api
+from dermonas.serving.rest.routes import Api, Beside
 from dermonas.serving.rest.service import Service
 from dermonas.serving.rest.watch import Watch
 from dermonas.tracking import registry
@@ -39,19 +39,23 @@ class Registered:
     """
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
-        self._client, self.uri = client, uri
+        self.client, self.uri = client, uri
 
     def wanted(self) -> Wanted:
         """Return what the URI names now."""
-        version = registry.version_at(self._client, self.uri)
+        version = registry.version_at(self.client, self.uri)
         return Wanted(str(version.version), version.tags.get(registry.FILES, ""))
 
     def fetch(self, wanted: Wanted, folder: Path) -> Path:
         """Copy a version's package into a folder."""
-        name = registry.version_at(self._client, self.uri).name
+        name = registry.version_at(self.client, self.uri).name
         with store_errors():
-            version = self._client.get_model_version(name, wanted.version)
+            version = self.client.get_model_version(name, wanted.version)
         return registry.fetch(version, folder)
+
+
+More = Callable[[Service, Registered], Beside]
+"""Makes what stands beside the server's own routes."""
 
 
 def uri_of(model: str, recipe: Recipe) -> str:
@@ -59,8 +63,13 @@ def uri_of(model: str, recipe: Recipe) -> str:
     return model or f"models:/{registry.model_name(dataset_of(recipe, None, None))}@{registry.CHAMPION}"
 
 
-def run(config: ServeConfig, recipe: Recipe) -> None:
+def run(config: ServeConfig, recipe: Recipe, more: More | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C, then answer what is in flight.
+
+    Args:
+        config: Settings.
+        recipe: Names the data set where the settings name no model.
+        more: Makes the routes that stand beside the server's own.
 
     Raises:
         ConfigError: The model is not in the registry, or the address cannot be had.
@@ -82,7 +91,11 @@ def run(config: ServeConfig, recipe: Recipe) -> None:
     print(f"serving {source.uri} version {release.version} at {where}", flush=True)
     event(logging.INFO, "listening", at=where, model=source.uri, version=release.version, digest=release.digest)
     try:
-        listen(listener, Door(api.routes(), metrics, token), api, limits, watch.run)
+        routes, public = api.routes(), frozenset[str]()
+        if more is not None:
+            beside = more(service, source)
+            routes, public = [*routes, *beside.routes()], beside.public
+        listen(listener, Door(routes, metrics, token, public), api, limits, watch.run)
     finally:
         service.close()
     event(logging.INFO, "stopped")

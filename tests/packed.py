@@ -90,7 +90,9 @@ def network_of(kind: str, seed: int) -> nn.Module:
     return settled(spec(kind).build(auxiliary=kind == "cells", seed=seed), VIEW.size)
 
 
-def pack(kind: str, folder: Path, seed: int = 5, registered: str = "dermonas-noise") -> Packed:
+def pack(
+    kind: str, folder: Path, seed: int = 5, registered: str = "dermonas-noise", card: str = "# A card\n"
+) -> Packed:
     """Package a network as `register` does."""
     network = network_of(kind, seed)
     description = Description(
@@ -112,7 +114,7 @@ def pack(kind: str, folder: Path, seed: int = 5, registered: str = "dermonas-noi
     artifacts = folder / "artifacts"
     artifacts.mkdir()
     export_program(network, VIEW.size, artifacts / PROGRAM)
-    write_artifacts(artifacts, description, head_of(network, VIEW.size), "# A card\n")
+    write_artifacts(artifacts, description, head_of(network, VIEW.size), card)
     package(artifacts, folder / "package")
     return Packed(network, VIEW, description, artifacts, folder / "package", Served.load(artifacts))
 

@@ -23,7 +23,7 @@ MODULES = (
     "pipelines.prepare",
     "pipelines.describe",
     "pipelines.pipeline",  # which imports every step
-    "pipelines.serve",
+    "pipelines.app",  # and pipelines.serve with it
     "pipelines.robustness",
     "albumentations",  # what these import late
     "dermonas.nn.baselines",

@@ -6,7 +6,7 @@ import hmac
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -35,12 +35,15 @@ class Door:
         routes: Starlette's.
         metrics: What counts.
         token: That a caller must bear; "" lets everybody in.
+        public: Paths that need none, besides `OPEN`; what lies there must say nothing of models or callers.
     """
 
-    def __init__(self, routes: Sequence[BaseRoute], metrics: Metrics, token: str = "") -> None:
+    def __init__(
+        self, routes: Sequence[BaseRoute], metrics: Metrics, token: str = "", public: Collection[str] = ()
+    ) -> None:
         self._router = Router(routes, redirect_slashes=False)
         self._paths = {route.path for route in routes if isinstance(route, Route)}
-        self._metrics, self._token = metrics, token.encode()
+        self._metrics, self._token, self._public = metrics, token.encode(), OPEN.union(public)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; whatever happens becomes a response of one line."""
@@ -81,7 +84,7 @@ class Door:
             event(level, "request", id=request_id, route=route, status=status, ms=round(1e3 * seconds, 1), **facts)
 
     def _admit(self, scope: Scope) -> None:
-        if not self._token or scope["path"] in OPEN:
+        if not self._token or scope["path"] in self._public:
             return
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 
 from dermonas.errors import StorageError
-from dermonas.serving.description import PROGRAM
+from dermonas.serving.description import CARD, PROGRAM
 from dermonas.serving.digest import verify
 from dermonas.serving.rest.tuned import tuned
 from dermonas.serving.served import Served
@@ -57,11 +57,13 @@ class Release:
         served: The model.
         version: Its number in the registry.
         digest: SHA-256 over its files, which were found to be those that the registry recorded.
+        card: Markdown; one of those files.
     """
 
     served: Served
     version: str
     digest: str
+    card: str = ""
 
     @classmethod
     def load(cls, wanted: Wanted, folder: Path) -> Release:
@@ -88,7 +90,7 @@ class Release:
             raise StorageError(f"{folder / _ARTIFACTS / PROGRAM} does not run: register the model again") from error
         if found.logits.shape != (2, len(served.description.classes)):
             raise StorageError(f"{folder} has {found.logits.shape[1:]} outputs for its classes: register it again")
-        return cls(tuned(served), wanted.version, wanted.digest)
+        return cls(tuned(served), wanted.version, wanted.digest, _card(folder / _ARTIFACTS / CARD))
 
     @classmethod
     def of(cls, source: Source, wanted: Wanted) -> Release:
@@ -106,3 +108,10 @@ class Release:
             "digest": self.digest,
             "notice": description.notice,
         }
+
+
+def _card(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{path} cannot be read: register the model again") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge
 from starlette.requests import Request
@@ -17,6 +18,17 @@ from dermonas.serving.rest.service import Service
 
 _AGAIN = {"Retry-After": "1"}
 _CLOSE = {"Connection": "close"}
+
+
+class Beside(Protocol):
+    """Routes that stand beside the server's own."""
+
+    @property
+    def public(self) -> frozenset[str]:
+        """Paths of those that need no token."""
+
+    def routes(self) -> list[BaseRoute]:
+        """Return them."""
 
 
 class Places:
