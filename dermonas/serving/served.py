@@ -26,7 +26,7 @@ from dermonas.imaging.normalise import normalise
 from dermonas.imaging.resize import resize
 from dermonas.serving.description import HEAD, PROGRAM, Description
 from dermonas.serving.distance import DISTANCE, Distance
-from dermonas.serving.look import look
+from dermonas.serving.look import FEATURES, look
 from dermonas.serving.program import Program, load_program
 
 NO_CAM = "not available for this model"
@@ -89,6 +89,8 @@ class Served:
         description, distance = Description.read(artifacts), Distance.read(artifacts)
         if distance is None and description.unfamiliar_above is not None:
             raise StorageError(f"{artifacts} has a largest distance and no {DISTANCE}: register the model again")
+        if distance is not None and distance.means.shape[1] != FEATURES:
+            raise StorageError(f"{artifacts / DISTANCE} is of other features than {FEATURES}: register the model again")
         return cls(description, load_program(artifacts / PROGRAM), weight, distance)
 
     def view(self, image: bytes, name: str = "image", *, max_pixels: int = MAX_PIXELS, strict: bool = False) -> Tensor:

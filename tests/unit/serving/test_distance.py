@@ -145,6 +145,11 @@ def test_packages_of_before_are_read(tiny, tmp_path):
     (tmp_path / DESCRIPTION).write_text(json.dumps({**old, "format": 3}))
     with pytest.raises(StorageError, match="another format than 1 or 2"):
         Served.load(tmp_path)
+    Distance.fit(*blobs(300, 80)).write(tmp_path)
+    (tmp_path / DESCRIPTION).write_text(json.dumps(values))
+    with pytest.raises(StorageError, match="of other features than 204"):
+        Served.load(tmp_path)
+    (tmp_path / DISTANCE).unlink()
     (tmp_path / DESCRIPTION).write_text(json.dumps({**values, "unfamiliar_above": 2.0}))
     with pytest.raises(StorageError, match=r"has a largest distance and no distance\.npz"):
         Served.load(tmp_path)

@@ -215,6 +215,29 @@ def test_bad_images_are_named_by_their_row_and_quote_nothing(client, images, tex
     assert "decompression bomb" in line(vast, 413)
 
 
+def test_a_dicom_file_is_answered_as_the_pixels_in_it(client):
+    pydicom = pytest.importorskip("pydicom")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    dataset = pydicom.Dataset()
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.4"
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.PlanarConfiguration = 40, 50, 3, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PhotometricInterpretation, dataset.PatientName = "RGB", "Secret^Name"
+    dataset.PixelData = pixels.tobytes()
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    texts = [base64.b64encode(data).decode() for data in (buffer.getvalue(), encode(pixels))]
+    response = ask(client, {"inputs": {"image": texts}})
+    first, second = response.json()["predictions"]
+    assert first == second
+    assert "Secret" not in response.text
+    cut = base64.b64encode(buffer.getvalue()[:500]).decode()
+    assert refused(ask(client, {"inputs": {"image": [cut]}}), 400) == "row 0: image: corrupt"
+
+
 @pytest.mark.parametrize(
     "headers",
     [
