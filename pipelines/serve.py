@@ -124,6 +124,8 @@ def main(argv: Sequence[str]) -> None:
     config, recipe = read_config("serve", argv)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonLines())
+    logging.captureWarnings(True)  # Pillow's, of files that it mends: they are no JSON lines, and not ours to keep
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)
     run(config, recipe)
 
 

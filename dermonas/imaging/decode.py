@@ -39,7 +39,10 @@ EXTENSIONS = frozenset(
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright. Source: EXIF 2.32, section 4.6.4
 # Reading one of these on a damaged file is that file's fault, never ours.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error)
+_BROKEN = (
+    OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError, AssertionError,
+    RuntimeError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,12 @@ def decode_and_inspect(
     if strict:
         _alone(data, label)
     notes: list[str] = []
-    if getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", "TIFF"):
-        if strict:
-            raise ImageError(f"{label}: animated: send one frame")
-        notes.append("animated")
     try:
+        # A TIFF file's further pages, and an MPO file's further views, are looked for by nobody: they may be damaged.
+        if image.format not in ("MPO", "TIFF") and getattr(image, "n_frames", 1) > 1:
+            if strict:
+                raise ImageError(f"{label}: animated: send one frame")
+            notes.append("animated")
         deep = _is_sixteen_bit(image)
         if image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) in range(2, 9):
             notes.append("EXIF-rotated")  # Pillow turns TIFF files itself while it loads them

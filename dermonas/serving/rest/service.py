@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dermonas.errors import DermonasError, ImageError
 from dermonas.serving.request import Parameters
 from dermonas.serving.rest.batches import Batches
 from dermonas.serving.rest.formats import Asked, read
 from dermonas.serving.rest.limits import Limits
+from dermonas.serving.rest.logs import event, places
 from dermonas.serving.rest.metrics import Metrics
 from dermonas.serving.rest.pixels import stacked
 from dermonas.serving.rest.release import Release
@@ -96,7 +99,13 @@ class Service:
 
     def _crop(self, release: Release, asked: Asked, row: int) -> Crop:
         image, most = asked.image(row), self.limits.pixels
-        return release.served.crop(image, f"row {row}: image", max_pixels=most, strict=True)
+        try:
+            return release.served.crop(image, f"row {row}: image", max_pixels=most, strict=True)
+        except DermonasError:
+            raise
+        except Exception as error:  # what a decoder did not foresee of a stranger's file is the file's fault
+            event(logging.WARNING, "decoder failed", error=places(error))
+            raise ImageError(f"row {row}: image: corrupt") from None
 
     def _in_pool(self, work: Callable[..., Value], *arguments: Any) -> Awaitable[Value]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)

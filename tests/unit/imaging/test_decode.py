@@ -234,3 +234,16 @@ def test_max_pixels_is_a_setting() -> None:
     assert decode(data, max_pixels=48 * 32).size == (48, 32)
     with pytest.raises(ImageError, match=r"decompression bomb \(48 x 32 is more than 1,535 pixels\)"):
         decode(data, max_pixels=48 * 32 - 1)
+
+
+def test_a_damaged_further_page_of_a_tiff_does_not_matter():
+    """Found by the fuzz of the server: Pillow raises a TypeError as it counts the pages."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7), (10, 200, 30)).save(buffer, "TIFF")
+    data = bytearray(buffer.getvalue())
+    first = int.from_bytes(data[4:8], "little")
+    after = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    data[after : after + 4] = len(data).to_bytes(4, "little")  # the next page: one entry, and no width
+    data += b"\x01\x00" + b"\x02\x01\x03\x00\x01\x00\x00\x00\x08\x00\x00\x00" + bytes(4)
+    for strict in (False, True):
+        assert decode(bytes(data), strict=strict).getpixel((0, 0)) == (10, 200, 30)

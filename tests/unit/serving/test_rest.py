@@ -349,6 +349,21 @@ def test_what_nobody_foresaw_is_500_without_its_message(start, texts, monkeypatc
     assert "another version is needed" in refused(ask(client, {"inputs": [good(texts)]}), 503)
 
 
+def test_what_a_decoder_did_not_foresee_is_the_files_fault(start, texts, monkeypatch, caplog):
+    client, _, _ = start()
+
+    def fail(*_, **__):
+        raise TypeError("secret bytes")
+
+    monkeypatch.setattr("dermonas.imaging.decode._to_rgb", fail)
+    assert refused(ask(client, {"inputs": [good(texts)]}), 400) == "row 0: image: corrupt"
+    monkeypatch.undo()
+    monkeypatch.setattr("dermonas.serving.served.resize", fail)
+    assert refused(ask(client, {"inputs": [good(texts)]}), 400) == "row 0: image: corrupt"
+    assert "secret" not in str([record.__dict__ for record in caplog.records])
+    assert "decoder failed" in caplog.messages
+
+
 def test_metrics_count_and_logs_say_nothing_of_the_image(start, texts, caplog):
     client, _, _ = start()
     caplog.set_level("INFO")
