@@ -87,7 +87,7 @@ def test_read_only_artifacts_lose_no_finished_trial(make_place, mount, fake):
     trials = place.trials()
     runs = place.folder / "mlruns"
     kept = runs.rename(place.folder / "kept")
-    if not mount(runs, "size=64k,ro"):
+    if not mount(runs, "size=1m,ro"):
         shutil.rmtree(runs, ignore_errors=True)
         runs.write_text("a file stands where the folder should")
     check_refused(place.search("--trials", "2", patch=fake), "MLflow tracking store", "what was finished is kept")
