@@ -97,8 +97,9 @@ def _overlap(codes: np.ndarray, names: pd.Index, splits: pd.Series) -> list[str]
     """Name the groups that lie in more than one split, sorted."""
     sides = np.zeros(len(names), dtype=np.int64)
     for split in splits.dropna().unique():
-        rows = codes[(splits == split).to_numpy()]
-        sides[np.unique(rows)] += 1
+        there = np.zeros(len(names), dtype=bool)
+        there[codes[(splits == split).to_numpy()]] = True
+        sides += there
     return sorted(str(name) for name in names[sides > 1])
 
 
