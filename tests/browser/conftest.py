@@ -95,6 +95,7 @@ def open_page(app: App, browser: Any) -> Iterator[Callable[..., Any]]:
                 wrong.append(message.text)
 
         page.on("console", told)
+        page.on("filechooser", lambda _: None)  # heard from the start: Playwright does not wait until it listens
         page.on("request", lambda one: one.url.startswith((of.address, "blob:")) or wrong.append(one.url))
         page.goto(of.address)
         return page
