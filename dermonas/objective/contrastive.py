@@ -24,7 +24,7 @@ from dermonas.imaging.normalise import IMAGENET_MEAN, IMAGENET_STD
 from dermonas.nn.measure import measure
 from dermonas.nn.network import check_resolution
 from dermonas.objective.agreement import agreement, batched, hold_out
-from dermonas.objective.candidate import Architecture, Candidate
+from dermonas.objective.candidate import Architecture, Candidate, autocast_of, optimizer_of
 from dermonas.objective.score import NotFinite, Score
 from dermonas.objective.scores import HELD_OUT, UNTRAINED, ScoreName, trained_scores
 from dermonas.seeding import forked, torch_generator
@@ -163,10 +163,7 @@ class ContrastiveObjective:
             return Views(pictures, settings.views, settings.resolution, mean, std, settings.seed, device)
 
         self.views, self.held_out = views(images), None if held is None else views(held)
-        precision = settings.precision
-        if precision == "auto":
-            precision = "bfloat16" if device.type == "cuda" else "float32"
-        self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+        self._autocast = autocast_of(settings, device)
 
     def build(self, architecture: Architecture) -> Candidate:
         """Build a candidate on the device, in train mode, channels-last."""
@@ -211,9 +208,8 @@ class ContrastiveObjective:
         return trained_scores(losses, parameters, settings.size_weight, held)
 
     def optimizer(self, candidate: Candidate) -> torch.optim.Optimizer:
-        """Plain momentum SGD on trunk and heads, no schedule, no decay, no clipping."""
-        live = [p for p in candidate.parameters() if p.requires_grad]
-        return torch.optim.SGD(live, lr=self.settings.learning_rate, momentum=self.settings.momentum)
+        """See `candidate.optimizer_of`."""
+        return optimizer_of(candidate, self.settings)
 
     @torch.no_grad()
     def fill_bank(self, candidate: Candidate) -> None:

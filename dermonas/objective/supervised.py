@@ -25,7 +25,8 @@ from dermonas.events import Observer
 from dermonas.imaging.normalise import IMAGENET_MEAN, IMAGENET_STD
 from dermonas.nn.initialise import initialise
 from dermonas.nn.measure import measure
-from dermonas.objective.candidate import Architecture, trunk_of
+from dermonas.objective.agreement import batched
+from dermonas.objective.candidate import Architecture, autocast_of, by_batch_statistics, optimizer_of, trunk_of
 from dermonas.objective.contrastive import ContrastiveSettings
 from dermonas.objective.score import NotFinite, Score
 from dermonas.seeding import derive, forked, torch_generator
@@ -73,10 +74,7 @@ class Classifier(nn.Module):
         self.trunk = trunk_of(architecture, settings.channels, settings.layers, settings.seed)
         self.head = nn.Linear(self.trunk.features_out, classes)
         initialise(self.head, settings.seed)
-        # Batch statistics throughout, as in the contrastive search: running ones lag behind in so few steps.
-        for module in self.trunk.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.track_running_stats = False
+        by_batch_statistics(self.trunk)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, (batch, classes)."""
@@ -129,10 +127,7 @@ class SupervisedObjective:
         self.views = Views(images, settings.views, settings.resolution, mean, std, settings.seed, device)
         self.held = torch.from_numpy(np.asarray(held, dtype=bool))
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
-        precision = settings.precision
-        if precision == "auto":
-            precision = "bfloat16" if device.type == "cuda" else "float32"
-        self._autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+        self._autocast = autocast_of(settings, device)
 
     def build(self, architecture: Architecture) -> Classifier:
         """Build a candidate on the device, in train mode, channels-last."""
@@ -168,9 +163,8 @@ class SupervisedObjective:
         )
 
     def optimizer(self, candidate: Classifier) -> torch.optim.Optimizer:
-        """Plain momentum SGD on trunk and classifier, as in the contrastive search."""
-        live = [p for p in candidate.parameters() if p.requires_grad]
-        return torch.optim.SGD(live, lr=self.settings.learning_rate, momentum=self.settings.momentum)
+        """See `candidate.optimizer_of`."""
+        return optimizer_of(candidate, self.settings)
 
     def train_epoch(self, candidate: Classifier, optimizer: torch.optim.Optimizer, epoch: int) -> float:
         """Train one epoch on the images that are not held out; return their mean loss."""
@@ -208,10 +202,7 @@ class SupervisedObjective:
         """Split the contrastive search's order, without the held-out images, into batches; none has one image."""
         order = torch.randperm(len(self.views), generator=torch_generator(self.settings.seed, "order", epoch))
         order = order[~self.held[order]]
-        batches = list(order.to(self.device).split(self.settings.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        return batches
+        return batched(order.to(self.device), self.settings.batch_size)
 
     def held_batches(self) -> list[Tensor]:
         """Split the held-out images into equal batches, mixed and the same for every candidate and epoch.
