@@ -45,7 +45,17 @@ def quiet() -> None:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git still works
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it counts to 1 of 1
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGALRM, _interrupt)
+    sys.unraisablehook = _dropped
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _dropped(what: sys.UnraisableHookArgs) -> None:
+    """Interrupt again soon where Python dropped it: inside a weak reference's callback or a `__del__`."""
+    if what.exc_type is KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    else:
+        sys.__unraisablehook__(what)
