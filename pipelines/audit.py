@@ -35,6 +35,7 @@ from dermonas.tracking.runs import STAGE, Run, tracked
 from pipelines.audit_config import AuditConfig
 from pipelines.audit_training import trained_accuracies
 from pipelines.command import command
+from pipelines.locks import alone
 from pipelines.models import device_named
 from pipelines.recipe import Recipe, plain, read_config
 from pipelines.search_task import prepared, share_of
@@ -42,7 +43,6 @@ from pipelines.search_task import prepared, share_of
 _log = logging.getLogger(__name__)
 
 _FREE = ("workers", "threads", "out", "data", "known")  # where and how, not what
-_SCORED = ("seed",)  # what a scoring depends on besides network, budget and data
 
 
 def run(config: AuditConfig, recipe: Recipe, *, adopt: bool = True) -> str:
@@ -57,7 +57,11 @@ def run(config: AuditConfig, recipe: Recipe, *, adopt: bool = True) -> str:
     same = {STAGE: "audit", INPUTS: inputs}
     tags = {**same, DIGEST: manifest.digest, "dermonas.synthetic": manifest.synthetic}
     name = f"audit-{config.known.stem.split('.')[0] if config.known else recipe.name}"
-    with tracked(f"dermonas/{manifest.dataset}", "audit", name, tags, adopt=adopt) as tracker:
+    kept = config.out / f"{name}-{manifest.digest[:8]}-s{config.seed}.jsonl"
+    with (
+        alone(kept.with_name(f".{kept.stem}.lock"), f"audits the same into {config.out}"),
+        tracked(f"dermonas/{manifest.dataset}", "audit", name, tags, adopt=adopt) as tracker,
+    ):
         supersede(tracker, same)
         tracker.params(
             {key: value for key, value in plain(config).items() if key != "budgets"} | {"recipe": recipe.name}
@@ -68,10 +72,8 @@ def run(config: AuditConfig, recipe: Recipe, *, adopt: bool = True) -> str:
             "%d networks: a difference in tau of %.2f would show in 80 %% of tries",
             len(networks), detectable_difference(len(networks)),
         )  # fmt: skip
-        identity = {
-            "data": manifest.digest, "device": device.type, **{key: getattr(config, key) for key in _SCORED},
-        }  # fmt: skip
-        with closing(Journal(config.out / f"{name}-{manifest.digest[:8]}-s{config.seed}.jsonl", identity)) as journal:
+        identity = {"data": manifest.digest, "device": device.type, "seed": config.seed}
+        with closing(Journal(kept, identity)) as journal:
             records = _scored(config, networks, journal, manifest, folder, device)
         if config.known is None:
             networks = trained_accuracies(networks, recipe, config.out)
@@ -153,6 +155,10 @@ def _work(
             raise SearchError("a scoring process died (out of memory?): start again with fewer workers") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            for (
+                child
+            ) in multiprocessing.active_children():  # else an interrupt waits for their scorings, which are lost
+                child.terminate()
 
 
 _STATE: dict[str, Any] = {}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import time
+from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
-from workplace import TINY
+from workplace import PATIENCE, TINY
 
 from dermonas.data.manifest import read_manifest, write_manifest
 from dermonas.seeding import numpy_generator
@@ -57,8 +61,9 @@ def arguments(tmp_path, phantoms):
 
 
 def kept(place):
-    [path] = (place.folder / "outputs" / "audit").glob("*.jsonl")
-    return [json.loads(line) for line in path.read_text().splitlines()[1:]]
+    paths = list((place.folder / "outputs" / "audit").glob("*.jsonl"))
+    lines = [line for path in paths for line in path.read_text().splitlines(keepends=True)[1:]]
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def test_an_audit_goes_on_after_a_kill_and_tells_all(make_place, arguments):
@@ -89,6 +94,32 @@ def test_an_audit_goes_on_after_a_kill_and_tells_all(make_place, arguments):
         return {(one["network"], one["budget"]): one.get("epochs") or one["scores"] for one in kept(place)}
 
     assert scores(other) == scores(place)
+
+
+def test_an_interrupt_ends_the_scoring_processes_and_no_two_audits_write_the_same(make_place, arguments):
+    place = make_place()
+    recipe = Path(arguments[1])
+    content = yaml.safe_load(recipe.read_text())
+    content["audit"]["budgets"] = [*BUDGETS[:2], {**SMALL, "name": "endless", "epochs": 10**6}]
+    recipe.write_text(yaml.safe_dump(content))
+    process = place.start("audit", *arguments, "--workers", "2")
+    end = time.monotonic() + PATIENCE
+    while sum(one["budget"] == "paper" for one in kept(place)) < 2:
+        late = process.poll() is not None or time.monotonic() > end
+        assert not late, process.err.read_text()
+        time.sleep(0.02)
+    workers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+    second = place.run("audit", *arguments)
+    assert second.code == 2
+    assert second.last == "error: another process audits the same into outputs/audit: wait for it"
+    [running] = place.runs("audit")
+    assert running.info.status == "RUNNING"
+    process.send(signal.SIGTERM)
+    done = process.wait()
+    assert done.code == 130, done.err
+    assert done.last == "interrupted: nothing finished is lost; the same command goes on"
+    assert len(workers) == 2
+    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
 
 
 def test_a_supervised_budget_without_labels_is_refused(make_place, arguments, tmp_path, phantoms):
