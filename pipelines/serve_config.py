@@ -28,6 +28,7 @@ class ServeConfig:
         pixels: Width x height of an image.
         requests: Requests that are answered at the same time; further ones get 429.
         arriving: Requests whose body is on its way; further ones get 429.
+        connections: Callers that are connected at the same time; further ones get 429 and are let go.
         body_seconds: From a request's first byte to its body's last.
         seconds: From the body's last byte to the answer.
     """
@@ -43,6 +44,7 @@ class ServeConfig:
     pixels: int = _LIMITS.pixels
     requests: int = _LIMITS.requests
     arriving: int = _LIMITS.arriving
+    connections: int = _LIMITS.connections
     body_seconds: float = _LIMITS.body_seconds
     seconds: float = _LIMITS.seconds
 

@@ -175,6 +175,22 @@ def test_slow_and_broken_callers(serve):
     check_good(caller)
 
 
+def test_more_connections_than_the_limit_are_told_and_let_go(serve):
+    _, caller = serve("--connections", "4")
+    idle = [caller.socket() for _ in range(4)]
+    with caller.socket() as fifth:
+        head, _, body = until_closed(fifth).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 429 ")
+    assert json.loads(body)["message"] == "too many connections: try again"
+    for one in idle:
+        one.close()
+    end = time.monotonic() + PATIENCE
+    while (reply := caller.get("/ping")).status != 200:  # once it has seen them go
+        assert reply.status == 429
+        assert time.monotonic() < end
+    check_good(caller)
+
+
 def mixed(seed, count):
     """Good and bad bodies in a drawn order, with the status that each must have."""
     images, draw = noise(), random.Random(seed)

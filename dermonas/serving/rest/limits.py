@@ -22,6 +22,8 @@ class Limits:
         pixels: Width x height of an image.
         requests: Requests that are answered at the same time; further ones are refused.
         arriving: Requests whose body is on its way.
+        connections: Callers that are connected at the same time, whether they ask or not; under the process's limit of
+            open files.
         body_seconds: From a request's first byte to its body's last.
         seconds: From the body's last byte to the answer.
     """
@@ -31,6 +33,7 @@ class Limits:
     pixels: int = 50_000_000
     requests: int = 32
     arriving: int = 128
+    connections: int = 512
     body_seconds: float = 15.0
     seconds: float = 30.0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
+import json
 import math
 import signal
 import socket
@@ -17,11 +19,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from dermonas.errors import ConfigError
 from dermonas.serving.rest.door import Door
 from dermonas.serving.rest.limits import Limits
+from dermonas.serving.rest.refusal import Refusal
 from dermonas.serving.rest.routes import Api
 
 _IDLE = 15  # seconds that a connection may rest between requests
 _LINGER = 2.0  # seconds to swallow what a refused caller still sends, so that it reads why
 _HEADERS = 15.0  # seconds for a request's headers
+_FULL = Refusal(429, "too many connections: try again", "connections")
 
 
 class Impatient(H11Protocol):
@@ -31,8 +35,12 @@ class Impatient(H11Protocol):
     _lingers = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for headers, not for ever."""
+        """Wait for headers, not for ever; where too many are connected, say so and hang up."""
         super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            transport.write(_whole(_FULL))
+            transport.close()
+            return
         self._within(_HEADERS)
 
     def handle_events(self) -> None:
@@ -70,6 +78,14 @@ class Impatient(H11Protocol):
             self.transport.close()
 
 
+def _whole(refusal: Refusal) -> bytes:
+    """Return a response as it goes over the wire, for who is refused before asking."""
+    body = json.dumps(refusal.content()).encode()
+    phrase = http.HTTPStatus(refusal.status).phrase
+    head = f"HTTP/1.1 {refusal.status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + body
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to us: uvicorn would raise them again once it has stopped."""
 
@@ -105,13 +121,14 @@ def listen(
         listener: See `bind`.
         door: The application.
         api: Told when it stops.
-        limits: How long a request in flight may take.
+        limits: How many may be connected, and how long a request in flight may take.
         beside: Runs meanwhile.
     """
     longest = math.ceil(limits.body_seconds + limits.seconds) + 1
     config = uvicorn.Config(
         door, http=Impatient, ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False,
         server_header=False, timeout_keep_alive=_IDLE, timeout_graceful_shutdown=longest,
+        limit_concurrency=limits.connections + 1,  # uvicorn counts who has just come, and refuses at the limit itself
     )  # fmt: skip
     asyncio.run(_listen(_Server(config), listener, api, beside))
 
