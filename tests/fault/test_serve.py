@@ -160,6 +160,20 @@ def test_what_cannot_be_served_is_told_in_one_line(registered, arguments, code, 
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(("entry", "arguments"), [("app", ["--port", "0"]), ("predict", ["--out", "out.csv"])])
+def test_a_changed_model_is_refused_by_the_page_and_in_batches_too(registered, entry, arguments):
+    spoil(registered, "2")
+    (registered.folder / "images").mkdir()
+    (registered.folder / "images" / "0.png").write_bytes(noise()[0])
+    if entry == "predict":
+        arguments = ["--images", "images", *arguments]
+    done = registered.run(entry, "--model", f"models:/{NAME}/2", *arguments)
+    assert done.code == 1, done.err
+    assert "is not what was registered" in done.last
+    assert done.out == ""
+    assert not (registered.folder / "out.csv").exists()
+
+
 def test_a_token_from_a_file(serve, registered):
     (registered.folder / "token").write_text("0123456789abcdef\n")
     _, caller = serve("--token_file", "token")
