@@ -17,7 +17,7 @@ study() { # recipe, then keys
 cifar10() {
     [ -f data/cifar10_5k/manifest.json ] || "$python" -m pipelines.prepare --dataset cifar10 --source cifar \
         --root "$images/cifar10_5k" --out data/cifar10_5k --workers 1
-    study cifar10 --images 600 --search.data data/cifar10_5k --search.trials 26 --search.epochs 2 --search.channels 4 \
+    study cifar10 --images 400 --search.data data/cifar10_5k --search.trials 26 --search.epochs 2 --search.channels 4 \
         --search.layers 3 --search.resolution 16 --search.batch_size 100 --search.learning_rate 0.01 \
         --train.epochs 4 --train.warmup 1 --train.layers 3 --train.channels 8 --train.size 16 --train.padding 2 \
         --train.cutout 4 --train.batch_size 64
