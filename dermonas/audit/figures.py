@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,9 @@ import numpy as np
 from dermonas.audit.columns import Column, Table
 from dermonas.audit.correlation import Choice
 from dermonas.comparison.canvas import COLOURS, SETTINGS, empty, literal, plain_axes
+from dermonas.metrics.intervals import Interval
 from dermonas.metrics.ranks import RankCorrelation
+from dermonas.objective.scores import TRAINED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +43,7 @@ def cost_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
         columns = [column for column in table.columns.values() if column.name in found]
         last = {column.budget: column.epoch for column in columns}  # epochs rise within a budget
         left = min((column.seconds for column in columns if column.seconds > 0), default=1.0) / 3
+        right = max((column.seconds for column in columns), default=1.0)
         axes.set_xscale("log")
         for kind, (label, colour, marker) in _KINDS.items():
             own = [column for column in columns if column.kind == kind]
@@ -56,13 +60,15 @@ def cost_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
             shift = np.geomspace(1 / spread, spread, len(ended)) if len(ended) > 1 else np.ones(1)
             seconds = np.array([column.seconds or left for column in ended]) * shift
             taus = [found[column.name].kendall for column in ended]
+            best = int(np.argmax([tau.estimate for tau in taus]))
             middle = np.array([tau.estimate for tau in taus])
             bars = np.abs(np.array([[tau.lo for tau in taus], [tau.hi for tau in taus]]) - middle)
             axes.errorbar(
                 seconds, middle, bars, fmt=marker, color=colour, markersize=5, elinewidth=0.8, label=label,
                 zorder=4 if kind == "paper" else 3,
             )  # fmt: skip
-            _label(axes, ended, seconds, middle, colour)
+            leftward = bool(seconds[best] > math.sqrt(left * right))
+            _label(axes, ended[best], seconds[best], taus[best], colour, leftward=leftward)
         axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
         axes.set_xlabel("Seconds a candidate (what is counted costs none and stands at the left)", color=COLOURS["ink"])
         axes.set_ylabel("Kendall tau with accuracy, 95 % interval", color=COLOURS["ink"])
@@ -71,12 +77,13 @@ def cost_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
     return figure
 
 
-def _label(axes: Axes, columns: list[Column], seconds: np.ndarray, taus: np.ndarray, colour: str) -> None:
-    """Name the best of a kind."""
-    place = int(np.argmax(taus))
+def _label(axes: Axes, column: Column, seconds: float, tau: Interval, colour: str, *, leftward: bool) -> None:
+    """Name the best of a kind: above its interval, the papers' below, as others of its cost stand beside it."""
+    below = column.kind == "paper"
     axes.annotate(
-        literal(columns[place].name), (seconds[place], taus[place]), xytext=(-5, 3), textcoords="offset points",
-        fontsize=7, color=colour, ha="right", zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        literal(column.name), (seconds, tau.lo if below else tau.hi), xytext=(0, -3 if below else 3),
+        textcoords="offset points", fontsize=7, color=colour, ha="right" if leftward else "left",
+        va="top" if below else "bottom", zorder=5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
     )  # fmt: skip
 
 
@@ -87,9 +94,11 @@ def epochs_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
 
     budgets = list(dict.fromkeys(column.budget for column in table.columns.values() if column.epoch))
     with matplotlib.rc_context(SETTINGS):
-        figure = empty(0.7 + 2.9 * max(len(budgets), 1), 3.1)
+        across = 2 * max(len(budgets), 1)  # names in a row of the key
+        bottom = 0.55 + 0.17 * math.ceil(len(TRAINED) / across)
+        figure = empty(0.7 + 2.9 * max(len(budgets), 1), bottom + 2.25)
         for number, budget in enumerate(budgets):
-            axes = plain_axes(figure, 0.6 + 2.9 * number, 0.85, 2.4, 1.95)
+            axes = plain_axes(figure, 0.6 + 2.9 * number, bottom, 2.4, 1.95)
             own = [column for column in table.columns.values() if column.budget == budget and column.name in found]
             for place, score in enumerate(dict.fromkeys(column.score for column in own)):
                 line = [column for column in own if column.score == score]
@@ -107,7 +116,7 @@ def epochs_figure(table: Table, found: Mapping[str, RankCorrelation]) -> Figure:
             if not number:
                 axes.set_ylabel("Kendall tau", color=COLOURS["ink"])
             if not number:
-                figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0.0), ncol=6, frameon=False, fontsize=7)
+                figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0.0), ncol=across, frameon=False, fontsize=7)
     return figure
 
 
