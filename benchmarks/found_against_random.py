@@ -6,8 +6,9 @@
 For each seed four genotypes: the best of a TPE search, the best of random search by the same score at equal trials,
 one drawn at random, and one drawn at random until its computed parameters are within 5 % of the first's. All four are
 trained and evaluated alike (balanced accuracy of test; each network reads it once). Every step is an entry point's
-own MLflow run, reused when it is there: the same command goes on where it stopped. TPE's first 20 trials are random
-ones, so that fewer than 21 would compare random search with itself.
+own MLflow run, reused when it is there, and each network's result a file of `--out`, reused when its settings are the
+same: the same command goes on where it stopped, on another machine too if `--out` is copied to it. TPE's first 20
+trials are random ones, so that fewer than 21 would compare random search with itself.
 """
 
 from __future__ import annotations
@@ -107,17 +108,24 @@ def main() -> None:
                 "--size", str(chosen.size), "--cutout", str(chosen.size // 4), "--seed", str(seed), "--threads", "1",
                 "--batch_size", str(chosen.batch_size), "--learning_rate", chosen.learning_rate,
             ]  # fmt: skip
-            trained = pipeline("train", *recipe, *fit)
-            kept = chosen.out / f"{trained}.json"
-            if not kept.exists():
+            kept = path.with_suffix(".result.json")
+            wanted = {"genotype": genotype.digest, "recipe": chosen.recipe, "fit": fit[fit.index("--layers") :]}
+            result = json.loads(kept.read_text()) if kept.exists() else {}
+            if {key: result.get(key) for key in wanted} != wanted:
+                trained = pipeline("train", *recipe, *fit)
                 evaluated = pipeline(
                     "evaluate", *recipe, "--run", trained, "--data", str(chosen.data), "--threads", "1"
                 )
                 [one] = children(by_id(evaluated))
-                kept.write_text(json.dumps({"accuracy": one.data.metrics["test/balanced_accuracy"], "run": evaluated}))
-            rows[arm].append(100 * json.loads(kept.read_text())["accuracy"])
+                accuracy = one.data.metrics["test/balanced_accuracy"]
+                result = {**wanted, "accuracy": accuracy, "trained": trained, "evaluated": evaluated}
+                kept.write_text(json.dumps(result))
+            rows[arm].append(100 * result["accuracy"])
             sizes[arm].append(parameters(genotype, chosen.channels, chosen.layers))
-            print(f"seed {seed}: {arm} {rows[arm][-1]:.2f} %, {sizes[arm][-1]:,} parameters, run {trained}", flush=True)
+            print(
+                f"seed {seed}: {arm} {rows[arm][-1]:.2f} %, {sizes[arm][-1]:,} parameters, run {result['trained']}",
+                flush=True,
+            )
     facts: dict[str, float] = {}
     for arm in ARMS[1:]:
         apart = np.subtract(rows[ARMS[0]], rows[arm])
