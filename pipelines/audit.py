@@ -155,9 +155,8 @@ def _work(
             raise SearchError("a scoring process died (out of memory?): start again with fewer workers") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            for (
-                child
-            ) in multiprocessing.active_children():  # else an interrupt waits for their scorings, which are lost
+            # Or an interrupt waits for scorings that nobody keeps.
+            for child in multiprocessing.active_children():
                 child.terminate()
 
 
