@@ -154,10 +154,10 @@ def _work(
         except BrokenProcessPool as error:
             raise SearchError("a scoring process died (out of memory?): start again with fewer workers") from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
             # Or an interrupt waits for scorings that nobody keeps.
             for child in multiprocessing.active_children():
                 child.terminate()
+            pool.shutdown(cancel_futures=True)
 
 
 _STATE: dict[str, Any] = {}

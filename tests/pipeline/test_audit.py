@@ -117,7 +117,7 @@ def test_an_interrupt_ends_the_scoring_processes_and_no_two_audits_write_the_sam
     process.send(signal.SIGTERM)
     done = process.wait()
     assert done.code == 130, done.err
-    assert "interrupted: nothing finished is lost; the same command goes on" in done.err.splitlines()
+    assert done.last == "interrupted: nothing finished is lost; the same command goes on"
     assert len(workers) == 2
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
 
