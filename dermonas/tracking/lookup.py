@@ -85,7 +85,8 @@ def by_id(run_id: str) -> MlflowRun:
     if not RUN_ID.fullmatch(run_id):
         raise ConfigError(f"run {run_id!r} is no MLflow run id (32 hex digits)")
     try:
-        return connected().get_run(run_id)
+        client = connected()
+        return patiently(lambda: client.get_run(run_id))
     except MlflowException as error:
         raise ConfigError(f"run {run_id} is not in {get_tracking_uri()}") from error
 

@@ -59,19 +59,7 @@ class Run:
 
     def beside(self, name: str, tags: Mapping[str, str]) -> Run:
         """Make another run in this one's experiment."""
-        mark = {_MARK: uuid.uuid4().hex}  # by which a run is known that was made, and not answered
-        wanted = f"tags.`{_MARK}` = '{mark[_MARK]}'"
-        tries: list[None] = []
-
-        def make() -> str:
-            tries.append(None)
-            made = self.client.search_runs([self.experiment_id], wanted) if len(tries) > 1 else []
-            if not made:
-                made = [self.client.create_run(self.experiment_id, tags={**tags, **mark}, run_name=name)]
-            return str(made[0].info.run_id)
-
-        with store_errors():
-            return Run(self.client, patiently(make), self.experiment_id)
+        return _make(self.client, self.experiment_id, name, tags)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters that the run does not have yet.
@@ -126,6 +114,23 @@ class Run:
             patiently(lambda: self.client.update_run(self.id, status="RUNNING"))
 
 
+def _make(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, Any]) -> Run:
+    mark = {_MARK: uuid.uuid4().hex}  # by which a run is known that was made, and not answered
+    known = {tag: value for tag, value in tags.items() if value is not None}
+    wanted = f"tags.`{_MARK}` = '{mark[_MARK]}'"
+    tries: list[None] = []
+
+    def make() -> str:
+        tries.append(None)
+        made = client.search_runs([experiment], wanted) if len(tries) > 1 else []
+        if not made:
+            made = [client.create_run(experiment, tags={**known, **mark}, run_name=name)]
+        return str(made[0].info.run_id)
+
+    with store_errors():
+        return Run(client, patiently(make), experiment)
+
+
 def experiment_id(client: MlflowClient, name: str) -> str:
     """Return the id of an experiment, made when absent.
 
@@ -133,12 +138,12 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         StorageError: The store refuses, or the experiment was deleted.
     """
     with store_errors():
-        found = client.get_experiment_by_name(name)
+        found = patiently(lambda: client.get_experiment_by_name(name))
         if found is None:
             try:
-                return str(client.create_experiment(name))
+                return str(patiently(lambda: client.create_experiment(name)))
             except MlflowException:  # another process was first, or the store refuses: then this does too
-                found = client.get_experiment_by_name(name)
+                found = patiently(lambda: client.get_experiment_by_name(name))
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
@@ -163,14 +168,12 @@ def tracked(experiment: str, stage: str, name: str, tags: Mapping[str, Any], *, 
     client = connected()
     where = experiment_id(client, experiment)
     started = os.environ.get("MLFLOW_RUN_ID") if adopt else None
-    run: Run | None = None
     with store_errors():
-        if started and client.get_run(started).info.experiment_id == where:
+        if started and patiently(lambda: client.get_run(started)).info.experiment_id == where:
             run = Run(client, started, where)
-            client.update_run(started, status="RUNNING", name=name)
+            patiently(lambda: client.update_run(started, status="RUNNING", name=name))
         else:
-            made = client.create_run(where, tags=resolve_tags(), run_name=name)
-            run = Run(client, made.info.run_id, where)
+            run = _make(client, where, name, resolve_tags())
             if started:
                 launched(run.id, experiment)
     with _ending(run, stage, tags):
@@ -188,10 +191,7 @@ def launched(run_id: str, experiment: str) -> None:
 @contextlib.contextmanager
 def child(parent: Run, stage: str, name: str, tags: Mapping[str, Any]) -> Iterator[Run]:
     """Open a run under another one, and end it as `tracked` does."""
-    with store_errors():
-        inherited = {tag: value for tag, value in resolve_tags().items() if value is not None}
-        made = parent.client.create_run(parent.experiment_id, tags={**inherited, PARENT: parent.id}, run_name=name)
-    run = Run(parent.client, made.info.run_id, parent.experiment_id)
+    run = parent.beside(name, {**resolve_tags(), PARENT: parent.id})
     with _ending(run, stage, tags):
         yield run
 

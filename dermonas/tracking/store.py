@@ -1,4 +1,4 @@
-"""The tracking store: reached, made where it is missing, and waited for where it is a server.
+"""The tracking store: reached, made where it is missing, and waited for where it is away or busy.
 
 Source: DESIGN 4. The tracking URI is MLflow's own (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db with
 artifacts under mlruns/ in the working folder).
@@ -22,7 +22,7 @@ from dermonas.errors import StorageError
 from dermonas.patience import Patience
 from dermonas.search.storage import advisory_lock, lost
 
-_BUSY_SECONDS = 20.0  # another process may be writing
+_BUSY_SECONDS = 20.0  # another process may be writing; as long as MLflow waits
 
 
 @contextlib.contextmanager
@@ -39,8 +39,16 @@ def store_errors() -> Iterator[None]:
 
 
 def _away(error: Exception) -> bool:
-    """Tell whether a call failed because the store's server is away; a file is never."""
-    return not get_tracking_uri().startswith("sqlite:") and lost(error)
+    """Tell whether a call failed because the store's server is away, or its file was written by others all the time.
+
+    MLflow waits 20 seconds for an SQLite file; on a slow disk that several processes write to that can be too short.
+    """
+    if not get_tracking_uri().startswith("sqlite:"):
+        return lost(error)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, sqlite3.OperationalError):
+        cause = cause.__cause__
+    return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 patiently = Patience("MLflow tracking store", _away)
@@ -64,7 +72,7 @@ def connected() -> MlflowClient:
                     MlflowClient().search_experiments(max_results=1)
             finally:
                 engine.dispose()
-        return MlflowClient()
+        return patiently(MlflowClient)
 
 
 def _make(file: Path) -> None:
@@ -72,9 +80,13 @@ def _make(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_name(f".{file.name}.lock")):
         try:
-            with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as database:
-                (tables,) = database.execute("select count(*) from sqlite_master").fetchone()
+            tables = patiently(lambda: _tables(file))
         except sqlite3.Error as error:
             raise OSError(f"{file}: {error}") from error
         if not tables:
             MlflowClient().search_experiments(max_results=1)
+
+
+def _tables(file: Path) -> int:
+    with contextlib.closing(sqlite3.connect(file, timeout=_BUSY_SECONDS)) as database:
+        return int(database.execute("select count(*) from sqlite_master").fetchone()[0])

@@ -219,7 +219,7 @@ def test_two_searches_that_start_together_make_the_databases_once(make_place, fa
         place.start("search", *place.small(), "--study", name, "--trials", "1", patch=fake) for name in ("one", "two")
     ]
     ends = [process.wait() for process in started]
-    assert [done.code for done in ends] == [0, 0], [done.err for done in ends]
+    assert [done.code for done in ends] == [0, 0], "\n".join(done.err for done in ends)
     assert {run.info.run_id: run.info.status for run in place.runs("search")} == {
         done.run_id: "FINISHED" for done in ends
     }

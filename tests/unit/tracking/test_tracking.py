@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 
 import pytest
+import sqlalchemy
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.engine import Engine
 
+from dermonas import patience
 from dermonas.errors import ConfigError, SearchError, StorageError
 from dermonas.events import TrialEvent
-from dermonas.tracking import runs
+from dermonas.tracking import runs, store
+from dermonas.tracking.lookup import by_id
 from dermonas.tracking.observers import RunObserver
-from dermonas.tracking.runs import note_failure, tracked
+from dermonas.tracking.runs import Run, experiment_id, note_failure, tracked
 from dermonas.tracking.search import SearchTracker
 from dermonas.tracking.store import connected, store_errors
 
@@ -34,6 +39,50 @@ def children(client, run, uid="uid"):
     query = f"tags.`dermonas.stage` = 'trial' and tags.`dermonas.study_id` = '{uid}'"
     found = client.search_runs([run.experiment_id], query)
     return {int(child.data.tags["dermonas.trial"]): child for child in found}
+
+
+def test_a_store_that_others_write_to_all_the_time_is_asked_again(client, tmp_path, monkeypatch):
+    connected()
+    with tracked("dermonas/x", "search", "before", {}):
+        pass
+    others = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    waits = []
+
+    def at_once(connection, cursor, statement, parameters, context, many):  # MLflow itself waits for 20 seconds
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 0"), parameters
+
+    def sleep(seconds):
+        waits.append(seconds)
+        others.rollback()
+
+    def held(call):
+        others.execute("begin exclusive")
+        return call()
+
+    monkeypatch.setattr(patience.time, "sleep", sleep)
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.0)
+    event_of_all = (Engine, "before_cursor_execute", at_once)
+    sqlalchemy.event.listen(*event_of_all, retval=True)
+    try:
+        where = held(lambda: experiment_id(client, "dermonas/new"))
+        run = held(lambda: Run(client, "", where).beside("name", {"a": "b", "c": None}))
+        held(lambda: run.metrics({"x": 1.0}))
+        tables = held(connected)
+    finally:
+        sqlalchemy.event.remove(*event_of_all)
+        others.close()
+    found = by_id(run.id)
+    assert (found.info.run_name, found.data.tags["a"], found.data.metrics) == ("name", "b", {"x": 1.0})
+    assert len(tables.search_runs([where])) == 1
+    assert len(waits) == 4
+
+
+def test_a_database_that_is_no_database_is_not_asked_again(tmp_path, monkeypatch):
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(patience.time, "sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(StorageError, match="not a database"):
+        connected()
 
 
 def test_parameters_that_are_there_stay_as_they_are(client):
