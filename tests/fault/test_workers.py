@@ -85,8 +85,15 @@ def check_whole(place, run_id, trials=TRIALS, refused=0):
     assert {"genotype.json", "trials.parquet"} <= {file.path for file in place.client.list_artifacts(run_id)}
 
 
+def alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def children(process):
-    return [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in psutil.Process(process.pid).children() if alive(child)]
 
 
 def begun(place):
