@@ -99,7 +99,7 @@ def as_page(outcomes: Sequence[Outcome], about: About) -> str:
          "CPU seconds"],
         [
             [
-                row["arm"], row["sampler"], row["seeds"], f"{row['images']:g}", f"{row['distinct']:g}",
+                row["arm"], row["sampler"], row["seeds"], _count(row["images"]), _count(row["distinct"]),
                 _with_half(row, "test_error", 100), _with_half(row, "validation_error", 100),
                 _with_half(row, "device_seconds", 1), _with_half(row, "cpu_seconds", 1),
             ]
@@ -135,6 +135,11 @@ def _notes(about: About) -> list[str]:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     return [f"| {' | '.join(map(str, row))} |" for row in (heads, ["---"] * len(heads), *rows)]
+
+
+def _count(mean: float) -> str:
+    """Return a mean over seeds of a count: they may differ by a few."""
+    return f"{mean:.1f}".removesuffix(".0")
 
 
 def _with_half(row: Mapping[Any, Any], name: str, scale: float) -> str:

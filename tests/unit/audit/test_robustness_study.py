@@ -140,6 +140,11 @@ def test_files_hold_every_number_and_say_what_they_are_of(tmp_path):
     assert "published: test error 2.56 %" in as_page(outcomes, replace(ABOUT, dataset="cifar10", synthetic=False))
 
 
+def test_a_mean_count_of_images_is_short():
+    rows = [replace(one, images=46 + (one.seed == 0)) for one in study(3)]
+    assert "| CSSL-100 | tpe | 3 | 46.3 | 5 |" in as_page(rows, ABOUT)
+
+
 def test_one_seed_has_no_interval_and_the_files_no_nan(tmp_path):
     write_study(study(1), ABOUT, tmp_path)
     text = (tmp_path / "robustness.json").read_text()
