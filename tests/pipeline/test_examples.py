@@ -74,7 +74,7 @@ def test_two_workers_on_ray_search_one_study(make_place, postgres, ready_databas
     words = place.small("--trials", "2", "--storage", place.storage, "--workers", "2")
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.on_ray", *words], cwd=place.folder, env=environment,
-        capture_output=True, text=True, check=False, timeout=240,
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     shutil.rmtree(scratch, ignore_errors=True)
     assert done.returncode == 0, done.stderr[-3000:]

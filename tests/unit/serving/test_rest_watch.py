@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -100,7 +101,9 @@ def look(watch, times=1):
         for _ in range(times):
             await watch.look()
 
-    asyncio.run(several())
+    # In a thread of its own: the browser tests leave a running loop in this one.
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(lambda: asyncio.run(several())).result()
 
 
 def test_another_version_takes_over(shelf, service):
