@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.found_against_random import ARMS
+from dermonas.audit.robustness_figures import seed_points
 from dermonas.comparison.canvas import COLOURS
-from dermonas.comparison.controller.style import label, line, panels
+from dermonas.comparison.controller.style import label, panels
 from dermonas.explain.figures import save
-from dermonas.metrics.seeds import half_width
 
 _OTHERS = {name: name.replace("found by ", "found by\n").replace(", ", ",\n") for name in ARMS[1:]}
 
@@ -38,12 +38,7 @@ def main() -> None:
         rows = {row["side"]: row["samples"] for row in report["rows"] if row["unit"].startswith("%")}
         axes.axhline(0, color=COLOURS["muted"], linewidth=0.8)
         for place, other in enumerate(_OTHERS):
-            apart = np.subtract(rows[ARMS[0]], rows[other])
-            colour, mean = line(place)["color"], apart.mean()
-            half = half_width(apart.std(ddof=1), len(apart))
-            axes.plot([place - 0.08] * len(apart), apart, "o", color=colour, markersize=4, alpha=0.75)
-            axes.plot([place + 0.08], [mean], "_", color=colour, markersize=11, markeredgewidth=1.8)
-            axes.vlines(place + 0.08, mean - half, mean + half, color=colour, linewidth=1.2)
+            seed_points(axes, place, np.subtract(rows[ARMS[0]], rows[other]).tolist(), place)
         axes.set_xticks(range(len(_OTHERS)), _OTHERS.values())
         axes.set_xlim(-0.5, len(_OTHERS) - 0.5)
         axes.grid(False, axis="x")

@@ -56,11 +56,11 @@ def robustness_figure(outcomes: Sequence[Outcome], title: str, cost: Cost = "dev
     names = [f"test error, {first}", "random search against TPE", "cost of the search"]
     figure, (left, middle, right) = panels(names, title)
     for place, arm in enumerate(arms):
-        _points(left, place, _values(outcomes, arm, first, "test_error"), SAMPLERS.index(first))
+        seed_points(left, place, _values(outcomes, arm, first, "test_error"), SAMPLERS.index(first))
         for axes, attribute in ((middle, "test_error"), (right, cost)):
             spots = _spots(place, samplers)
             for sampler, spot in spots.items():
-                _points(axes, spot, _values(outcomes, arm, sampler, attribute), SAMPLERS.index(sampler))
+                seed_points(axes, spot, _values(outcomes, arm, sampler, attribute), SAMPLERS.index(sampler))
         _joined(middle, outcomes, arm, _spots(place, samplers))
     for axes, y in ((left, "test error, %"), (middle, "test error, %"), (right, _COSTS[cost])):
         label(axes, "", y)
@@ -92,7 +92,7 @@ def _spots(place: int, samplers: Sequence[str]) -> dict[str, float]:
     return {sampler: place + _APART * (2 * at - len(samplers) + 1) for at, sampler in enumerate(samplers)}
 
 
-def _points(axes: Axes, spot: float, values: Sequence[float], series: int) -> None:
+def seed_points(axes: Axes, spot: float, values: Sequence[float], series: int) -> None:
     """Draw seeds as points and beside them their mean and its interval."""
     if not values:
         return
