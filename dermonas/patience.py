@@ -16,6 +16,13 @@ RECONNECT_SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries; doubled each time
 
 
+def in_interrupt(error: BaseException | None) -> bool:
+    """Tell whether an error came of an interrupt: a database session that one breaks off may end in its own error."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 class Patience:
     """Calls actions again while a server is away. All actions of one object share its bound.
 
@@ -36,6 +43,8 @@ class Patience:
             try:
                 value = action()
             except Exception as error:
+                if in_interrupt(error):
+                    raise KeyboardInterrupt from error
                 if not self.lost(error):
                     raise
                 if self._away is None:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -13,6 +14,7 @@ from dermonas.errors import ConfigError, DermonasError
 from dermonas.tracking.runs import note_failure
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C
+_asked = threading.Event()  # whether this process was told to end
 
 
 def command(stage: str, work: Callable[[Sequence[str]], None]) -> int:
@@ -44,13 +46,27 @@ def quiet() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git still works
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it counts to 1 of 1
+    _asked.clear()
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell has it ignored
+        signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     sys.unraisablehook = _dropped
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _asked.set()
     raise KeyboardInterrupt
+
+
+def check_interrupt() -> None:
+    """Interrupt this process again if it was told to end and goes on: a library may swallow the first interrupt.
+
+    Raises:
+        KeyboardInterrupt: It was told to end.
+    """
+    if _asked.is_set():
+        raise KeyboardInterrupt
 
 
 def _dropped(what: sys.UnraisableHookArgs) -> None:

@@ -15,6 +15,7 @@ from dermonas.search.study import UID, Study
 from dermonas.search.trials import event_of
 from dermonas.tracking.runs import Run
 from dermonas.tracking.search import SearchTracker
+from pipelines.command import check_interrupt
 from pipelines.search_task import Task
 
 _log = logging.getLogger(__name__)
@@ -104,11 +105,13 @@ class Crew:
 
     def trial(self, event: TrialEvent) -> None:
         """Write a trial to its run."""
+        check_interrupt()
         self._look()
         self.tracker.trial(event)
 
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write an epoch to its trial's run."""
+        check_interrupt()
         self.tracker.epoch(number, epoch, metrics)
 
     def artifact(self, path: Path, folder: str = "") -> None:

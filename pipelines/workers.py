@@ -7,7 +7,6 @@ started it is gone, and the worker ends too. An error comes back as a line on it
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -15,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -24,6 +22,7 @@ import torch
 import dermonas.errors
 from dermonas.errors import DermonasError, SearchError
 from dermonas.search.config import SearchConfig
+from dermonas.search.storage import let_go
 from pipelines.command import INTERRUPTED
 from pipelines.recipe import plain
 from pipelines.search_task import Task, share_of
@@ -84,10 +83,7 @@ def work(task: Task, look: Callable[[], None]) -> None:
                 _log.warning("worker %d died by %s: starting another", worker.index, how)
                 crew.append(Worker(worker.index, _start(worker.index, config, order)))
     except BaseException as error:
-        # A read of ours that was interrupted keeps its lock on SQLite while its frames live, and no worker could
-        # give its trial back.
-        traceback.clear_frames(error.__traceback__)
-        gc.collect()
+        let_go(error)  # no worker could give its trial back
         raise
     finally:
         _end(crew)

@@ -25,6 +25,7 @@ from dermonas.search.ledger import Ledger
 from dermonas.search.pulse import trial_pulse
 from dermonas.search.samplers.base import DomainSampler
 from dermonas.search.samplers.history import DUPLICATE
+from dermonas.search.storage import let_go
 from dermonas.search.study import RESULT
 from dermonas.search.trials import Reporter, TakenOver, event_of, theta_of
 from dermonas.space.darts import DartsSpace
@@ -121,7 +122,8 @@ class Search:
         self.observer.started("search", self.trials, {**self.ledger.totals(), "study": self.study.study_name})
         try:
             self._work()
-        except BaseException:
+        except BaseException as error:
+            let_go(error)
             with contextlib.suppress(Exception):  # the storage may be what failed
                 self.claims.release()
             raise

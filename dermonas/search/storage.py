@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import hashlib
 import random
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,6 +81,12 @@ def lost(error: BaseException | None) -> bool:
     # nothing more than a DatabaseError.
     known = isinstance(error, OperationalError | InterfaceError | PendingRollbackError)
     return known or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def let_go(error: BaseException) -> None:
+    """Drop what an interrupted call left open: its frames keep a read's lock on SQLite, which no write gets past."""
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
 
 
 class ServerStorage(RDBStorage):

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from dermonas.errors import StorageError
-from dermonas.patience import Patience
+from dermonas.patience import Patience, in_interrupt
 from dermonas.search.storage import advisory_lock, lost
 
 _BUSY_SECONDS = 20.0  # another process may be writing; as long as MLflow waits
@@ -31,6 +31,8 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        if in_interrupt(error):
+            raise KeyboardInterrupt from error
         reason = " ".join(str(error).split())[:300]
         raise StorageError(
             f"MLflow tracking store {get_tracking_uri()} refused: {reason}; what was finished is kept, "

@@ -187,6 +187,26 @@ def test_an_interrupt_ends_the_run_and_the_same_command_goes_on(
     check_complete(place, done.run_id, starts=2)
 
 
+SWALLOWED = """
+def at(number, epoch):
+    if (number, epoch) == (1, 0):
+        try:
+            signal.raise_signal(signal.{name})
+        except BaseException: pass
+import signal
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_that_a_library_swallows_ends_the_search_all_the_same(name, make_place, fake):
+    place = make_place()
+    done = place.search(patch=fake + SWALLOWED.format(name=name))
+    assert done.code == 130
+    assert done.last == "interrupted: nothing finished is lost; the same command goes on"
+    assert [trial["state"] for trial in place.trials()] == ["COMPLETE", "RUNNING"]
+    assert [run.info.status for run in place.runs("search")] == ["KILLED"]
+
+
 def test_a_second_live_search_stops_and_names_the_first(make_place, uninterrupted, fake):
     trials, _ = uninterrupted("fake", make_place, patch=fake)
     place = make_place()

@@ -117,11 +117,10 @@ def test_workers_of_one_command_are_replaced_and_end_with_it(place):
     left = children(first)
     first.send(signal.SIGKILL)
     assert first.wait().code == -signal.SIGKILL
-    # Those that are left may tell a trial each before they notice; the next search waits for that.
+    wait_for(lambda: not any(child.is_running() for child in left))  # also one that was still starting
     trials = sum(trial["state"] == "COMPLETE" for trial in place.trials()) + 3
     done = place.run("search", *small, "--workers", "1", "--trials", str(trials))
     assert done.code == 0, done.err
-    wait_for(lambda: not any(child.is_running() for child in left))  # also one that was still starting
     check_whole(place, done.run_id, trials, refused=1)
 
 

@@ -71,3 +71,17 @@ def test_any_other_error_is_raised_at_once(clock):
     with pytest.raises(ZeroDivisionError):
         Patience("the store", away)(lambda: 1 // 0)
     assert clock == []
+
+
+def broken_off() -> str:
+    """Fail as a session does that an interrupt broke off."""
+    try:
+        raise KeyboardInterrupt
+    finally:
+        raise ConnectionError("a transaction was not rolled back")
+
+
+def test_an_interrupt_that_ends_as_an_outage_is_an_interrupt(clock):
+    with pytest.raises(KeyboardInterrupt):
+        Patience("the store", away)(broken_off)
+    assert clock == []

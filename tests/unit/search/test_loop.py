@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.engine import make_url
 
 from dermonas.errors import SearchError, TooManyFailures
 from dermonas.objective.score import NotFinite
@@ -131,6 +133,23 @@ def test_an_orphan_is_taken_under_its_own_number_and_theta(owned, bench, objecti
     assert trials[1].user_attrs["result"]["epochs"] == list(trials[1].intermediate_values.values())
     assert trials[1].state == TrialState.COMPLETE
     assert "attempts" not in trials[0].user_attrs
+
+
+def test_an_interrupted_read_does_not_keep_a_trial_from_being_left(bench, objective, scripted):
+    """Its lock, kept by the frames of the interrupt, is one that no write to SQLite gets past."""
+
+    def at(number, epoch):
+        database = sqlite3.connect(make_url(bench.url).database)
+        rows = database.execute(
+            "with recursive n(i) as (select 1 union select i + 1 from n where i < 9) select * from n, trials"
+        )
+        assert next(rows)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.search(scripted(bench.thetas(2)), objective(at=at), 2)
+    with bench.opened() as study:
+        assert study.get_trials()[0].user_attrs["owner"] == {"losses": 0}
 
 
 def test_every_attempt_at_a_trial_is_recorded(bench, objective, scripted):

@@ -165,6 +165,19 @@ def test_a_refusal_is_one_line_with_the_store_and_the_mend(error, client):
         raise ZeroDivisionError
 
 
+def broken_off() -> None:
+    """Fail as MLflow does where an interrupt broke a session off."""
+    try:
+        raise KeyboardInterrupt
+    finally:
+        raise MlflowException("Can't reconnect until invalid transaction is rolled back")
+
+
+def test_a_refusal_that_an_interrupt_left_behind_is_an_interrupt(client):
+    with pytest.raises(KeyboardInterrupt), store_errors():
+        broken_off()
+
+
 def test_a_damaged_store_is_refused_at_once(client, tmp_path, monkeypatch):
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 1000)
     monkeypatch.setattr(runs, "MlflowClient", lambda: pytest.fail("MLflow would retry for two minutes"))
