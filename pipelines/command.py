@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import signal
@@ -52,6 +54,9 @@ def quiet() -> None:
         signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     sys.unraisablehook = _dropped
+    # What was imported is never garbage, and nothing need be searched for at the end: a fourth of a small search.
+    gc.freeze()
+    atexit.register(gc.freeze)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

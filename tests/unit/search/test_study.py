@@ -67,7 +67,8 @@ def test_a_study_is_held_by_one(bench):
         pass
 
 
-def test_a_live_trial_of_another_process_closes_the_study(bench):
+def test_a_live_trial_of_another_process_closes_the_study(bench, monkeypatch):
+    monkeypatch.setattr("dermonas.search.study._ENDING_SECONDS", 0.5)  # how long one that ends is waited for
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         owner = {**me(), "pid": other.pid, "started": psutil.Process(other.pid).create_time()}
         with bench.opened() as study:
