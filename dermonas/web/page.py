@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,9 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     "X-Frame-Options": "DENY",
 }
-_KEPT = 5.0  # seconds that the table of versions is kept: a page loaded again and again does not burden the registry
+# Seconds that the table of versions is kept: a page loaded again and again does not burden the registry. It is read
+# anew once another version answers, so that the page does not call one champion and be answered by the other.
+_KEPT = 5.0
 
 
 class Page:
@@ -60,7 +63,7 @@ class Page:
         self._service, self._client, self._name, self._most = service, client, name, most
         self._files = _files()
         self._reading = asyncio.Lock()  # one at a time: registry and matplotlib
-        self._table: tuple[float, list[dict[str, Any]]] = (0.0, [])
+        self._table: tuple[float, Callable[[], object], list[dict[str, Any]]] = (0.0, lambda: None, [])
         self._drawn: dict[str, Any] = {}
 
     @property
@@ -100,10 +103,11 @@ class Page:
     async def versions(self, request: Request) -> Response:
         """List the registered versions."""
         async with self._reading:
-            until, found = self._table
-            if time.monotonic() > until:
+            until, answering, found = self._table
+            if time.monotonic() > until or answering() is not self._service.release:
+                answering = weakref.ref(self._service.release)
                 found = await self._within(rows, self._client, self._name, self._most)
-                self._table = (time.monotonic() + _KEPT, found)
+                self._table = (time.monotonic() + _KEPT, answering, found)
             return JSONResponse({"name": self._name, "versions": found}, headers=_HEADERS)
 
     async def _within(self, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -141,6 +141,21 @@ def test_versions_are_rows_and_strange_values_are_left_out(start, shelf):
         assert rows(client, NAME, 1)[0]["validation"] is None
 
 
+def test_versions_are_kept_until_another_one_answers(start, monkeypatch):
+    client, service = start()
+    monkeypatch.setattr(module, "_KEPT", 1e9)
+    asked = []
+    real = module.rows
+    monkeypatch.setattr(module, "rows", lambda *given: asked.append(given) or real(*given))
+    first = [client.get("/page/versions").json() for _ in range(2)]
+    assert first[0] == first[1]
+    assert len(asked) == 1
+    for number, version in enumerate(("2", "1"), 2):  # the first one again is none of what was kept either
+        service.swap(start(version=version)[1].release)
+        assert [client.get("/page/versions").json() for _ in range(2)] == first
+        assert len(asked) == number
+
+
 def test_a_training_that_is_gone_leaves_the_version(shelf):
     client, _ = shelf
     run = client.get_model_version(NAME, "2").run_id
