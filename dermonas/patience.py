@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,11 +18,22 @@ RECONNECT_SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds between two tries; doubled each time
 
 
-def in_interrupt(error: BaseException | None) -> bool:
-    """Tell whether an error came of an interrupt: a database session that one breaks off may end in its own error."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+@contextlib.contextmanager
+def interrupts_first() -> Iterator[None]:
+    """Raise an interrupt in place of the error that it ended in: a database session that one breaks off may refuse.
+
+    An interrupt that is being handled on entry, as by what ends a run after one, makes no error an interrupt.
+    """
+    handled = sys.exception()
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and cause is not handled:
+            if isinstance(cause, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 class Patience:
@@ -41,10 +54,9 @@ class Patience:
         pause = _FIRST_PAUSE
         while True:
             try:
-                value = action()
+                with interrupts_first():
+                    value = action()
             except Exception as error:
-                if in_interrupt(error):
-                    raise KeyboardInterrupt from error
                 if not self.lost(error):
                     raise
                 if self._away is None:

@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -16,7 +15,7 @@ from dermonas.errors import ConfigError, DermonasError
 from dermonas.tracking.runs import note_failure
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C
-_asked = threading.Event()  # whether this process was told to end
+_asked: list[int] = []  # signals that told this process to end; no lock, which a second one would wait for
 
 
 def command(stage: str, work: Callable[[Sequence[str]], None]) -> int:
@@ -60,7 +59,7 @@ def quiet() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    _asked.set()
+    _asked.append(number)
     raise KeyboardInterrupt
 
 
@@ -70,7 +69,7 @@ def check_interrupt() -> None:
     Raises:
         KeyboardInterrupt: It was told to end.
     """
-    if _asked.is_set():
+    if _asked:
         raise KeyboardInterrupt
 
 

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from dermonas.errors import StorageError, StudyBusy, StudyMismatch
-from dermonas.patience import RECONNECT_SECONDS, in_interrupt
+from dermonas.patience import RECONNECT_SECONDS, interrupts_first
 from dermonas.search.owner import alive, here, is_me, me, parent_gone
 from dermonas.search.samplers.base import DomainSampler
 from dermonas.search.storage import Exclusive, ServerStorage, connect, database_file, file_name, without_password
@@ -40,10 +40,9 @@ Study = optuna.Study
 def storage_errors(url: str) -> Iterator[None]:
     """Turn a database's refusal into one line that says what to do."""
     try:
-        yield
+        with interrupts_first():
+            yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        if in_interrupt(error):
-            raise KeyboardInterrupt from error
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__

@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from dermonas.errors import StorageError
-from dermonas.patience import Patience, in_interrupt
+from dermonas.patience import Patience, interrupts_first
 from dermonas.search.storage import advisory_lock, lost
 
 _BUSY_SECONDS = 20.0  # another process may be writing; as long as MLflow waits
@@ -29,10 +29,9 @@ _BUSY_SECONDS = 20.0  # another process may be writing; as long as MLflow waits
 def store_errors() -> Iterator[None]:
     """Turn a refusal of the tracking store or the artifact folder into one line."""
     try:
-        yield
+        with interrupts_first():
+            yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        if in_interrupt(error):
-            raise KeyboardInterrupt from error
         reason = " ".join(str(error).split())[:300]
         raise StorageError(
             f"MLflow tracking store {get_tracking_uri()} refused: {reason}; what was finished is kept, "

@@ -17,3 +17,16 @@ def one_thread_one_seed() -> Iterator[None]:
         torch.manual_seed(0)
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def broken_off():
+    """Return a function that fails as a session does that an interrupt broke off."""
+
+    def fail(error: Exception) -> str:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise error
+
+    return fail

@@ -73,15 +73,15 @@ def test_any_other_error_is_raised_at_once(clock):
     assert clock == []
 
 
-def broken_off() -> str:
-    """Fail as a session does that an interrupt broke off."""
+def test_an_interrupt_that_ends_as_an_outage_is_an_interrupt(clock, broken_off):
+    with pytest.raises(KeyboardInterrupt):
+        Patience("the store", away)(lambda: broken_off(ConnectionError("a transaction was not rolled back")))
+    assert clock == []
+
+
+def test_an_outage_while_an_interrupt_is_handled_is_waited_for(clock):
     try:
         raise KeyboardInterrupt
-    finally:
-        raise ConnectionError("a transaction was not rolled back")
-
-
-def test_an_interrupt_that_ends_as_an_outage_is_an_interrupt(clock):
-    with pytest.raises(KeyboardInterrupt):
-        Patience("the store", away)(broken_off)
-    assert clock == []
+    except KeyboardInterrupt:
+        assert Patience("the store", away)(failing(3)) == "done"
+    assert clock == [0.1, 0.2, 0.4]

@@ -165,17 +165,25 @@ def test_a_refusal_is_one_line_with_the_store_and_the_mend(error, client):
         raise ZeroDivisionError
 
 
-def broken_off() -> None:
-    """Fail as MLflow does where an interrupt broke a session off."""
-    try:
-        raise KeyboardInterrupt
-    finally:
-        raise MlflowException("Can't reconnect until invalid transaction is rolled back")
-
-
-def test_a_refusal_that_an_interrupt_left_behind_is_an_interrupt(client):
+def test_a_refusal_that_an_interrupt_left_behind_is_an_interrupt(client, broken_off):
     with pytest.raises(KeyboardInterrupt), store_errors():
-        broken_off()
+        broken_off(MlflowException("Can't reconnect until invalid transaction is rolled back"))
+
+
+def test_a_run_is_ended_after_an_interrupt_though_its_tags_are_refused(client, monkeypatch):
+    def refuse(*_, **__):
+        raise MlflowException("no")
+
+    def work():
+        with tracked("dermonas/x", "search", "stopped", {}) as run:
+            monkeypatch.setattr(run.client, "log_batch", refuse)
+            kept.append(run.id)
+            raise KeyboardInterrupt
+
+    kept = []
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert client.get_run(kept[0]).info.status == "KILLED"
 
 
 def test_a_damaged_store_is_refused_at_once(client, tmp_path, monkeypatch):
